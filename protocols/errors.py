@@ -7,6 +7,7 @@ ProtocolError
 ├── VoidedError             some holder, unnamed, could not contribute
 ├── DropoutError            too few holders are left
 ├── AbortedError            another party ended the session
+├── RefusedError            holders declined to take part
 └── RemoteError             a party deviated: culprits are proven, suspects may have
     ├── InvalidMessageError
     ├── UnexpectedMessageError
@@ -15,9 +16,10 @@ ProtocolError
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..serialization.errors import TacitError
+from ..serialization.session_messages import Closed
 
 
 class ProtocolError(TacitError):
@@ -60,6 +62,8 @@ class DropoutError(ProtocolError):
         Holders that must be present.
     present, missing : tuple of str
         Who is there, and who is lost.
+    closed : tuple of Closed
+        The survivors' signed word whether they had released anything, once they have given it.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class DropoutError(ProtocolError):
         self.present = tuple(present)
         self.missing = tuple(missing)
         self.reason = reason
+        self.closed: tuple[Closed, ...] = ()
         super().__init__(needed)
 
     def __str__(self) -> str:
@@ -88,6 +93,28 @@ class AbortedError(ProtocolError):
 
     def __str__(self) -> str:
         return f"{self.party} ended the session: {self.reason}"
+
+
+class RefusedError(ProtocolError):
+    """Holders declined to take part; nothing of any contribution was sent.
+
+    Attributes
+    ----------
+    refusals : dict of str to (str, str)
+        For each holder, its reason from a fixed list, and details. A deployment has no details; a
+        simulation, where all rows are the user's own, shows them.
+    """
+
+    def __init__(self, refusals: Mapping[str, tuple[str, str]]) -> None:
+        self.refusals = dict(refusals)
+        super().__init__(tuple(self.refusals))
+
+    def __str__(self) -> str:
+        told = (
+            f"{holder} refuses: {reason}" + (f"\n{details}" if details else "")
+            for holder, (reason, details) in self.refusals.items()
+        )
+        return "\n".join(told)
 
 
 class RemoteError(ProtocolError):

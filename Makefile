@@ -1,0 +1,99 @@
+# Every check by its own name; `make test` is all of them. A clone needs Python >= 3.11, make and a network.
+#
+#   make demo                                   three parties on this machine, one fit
+#   make test                                   all checks: at most ten minutes on two cores
+#   make lint|types|examples|unit|ray|build     one of them
+#   make unit VENV=.venv-3.13 PYTHON=python3.13    under another interpreter, in an environment of its own
+#   make format|clean|help
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) -m pip install -qq
+
+# An interpreter named on the command line is taken at its word and checked below. Otherwise: the first one that runs,
+# is new enough and can make an environment (a version manager's shim may be on the PATH and still refuse to run).
+ADEQUATE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON := $(shell for name in python3 python3.11 python3.12 python3.13; do \
+    "$$name" -c '$(ADEQUATE)' >/dev/null 2>&1 && { echo "$$name"; break; }; done; true)
+
+# Folders that hold Python files and are no part of the package.
+BESIDES := $(patsubst %/,%,$(sort $(dir $(wildcard tests/*.py examples/*.py benchmarks/*.py))))
+
+.PHONY: help demo test lint types examples unit ray build format clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(VENV)/.installed
+	@$(RUN) -m tacit demo
+
+# pytest without Ray comes last, so that the last line is the count of most of the tests.
+test: lint types examples ray unit
+
+lint: $(VENV)/.installed-dev
+	@echo "==> ruff"
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+# The root is the package, so mypy must find it under its name: .typing/tacit is the root.
+types: $(VENV)/.installed-dev
+	@echo "==> mypy, strict"
+	@mkdir -p .typing
+	@ln -sfn .. .typing/tacit
+	@$(RUN) -m mypy -p tacit
+	@$(RUN) -m mypy $(BESIDES)
+
+examples: $(VENV)/.installed-dev
+	@for example in $(sort $(wildcard examples/*.py)); do \
+	    echo "==> $$example"; \
+	    $(RUN) "$$example" || exit 1; \
+	done
+
+unit: $(VENV)/.installed-dev
+	@echo "==> pytest without Ray"
+	@$(RUN) -m pytest -q -m "not ray"
+
+ray: $(VENV)/.installed-dev
+	@echo "==> pytest with a local Ray cluster"
+	@$(RUN) -m pytest -q -m ray
+
+# Never `pip wheel .`: it resurrects deleted files from build/.
+build: $(VENV)/.installed-dev
+	@rm -rf build dist
+	@$(RUN) -m build --no-isolation .
+
+format: $(VENV)/.installed-dev
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+clean:
+	rm -rf .venv .venv-* .typing build dist tacit.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# An editable install remembers its folder, so a checkout that was moved or renamed is installed anew.
+ifneq ($(shell cat $(VENV)/.folder 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.installed $(VENV)/.installed-dev
+endif
+
+$(VENV)/.installed: pyproject.toml | $(RUN)
+	@echo "==> installing tacit and what it needs into $(VENV) (about a minute the first time)"
+	@$(PIP) --editable .
+	@pwd > $(VENV)/.folder
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(RUN)
+	@echo "==> installing tacit, what it needs and its checks into $(VENV) (about a minute the first time)"
+	@$(PIP) --editable ".[dev]"
+	@pwd > $(VENV)/.folder
+	@touch $@ $(VENV)/.installed
+
+$(RUN):
+	@"$(PYTHON)" -c '$(ADEQUATE)' 2>/dev/null || { \
+	    echo "tacit needs Python 3.11 or newer with venv, and found none: $(or $(PYTHON),python3 is $$(python3 --version 2>&1))." >&2; \
+	    echo "Install one (Debian: python3 and python3-venv), or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
+	    exit 1; }
+	@echo "==> making $(VENV) with $(PYTHON) ($$("$(PYTHON)" --version))"
+	@"$(PYTHON)" -m venv --clear $(VENV)

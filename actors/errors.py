@@ -1,0 +1,38 @@
+"""What can go wrong between processes.
+
+ActorError
+├── PeerUnreachableError    a party's process is gone or does not answer
+└── ClosedError             the federation was closed
+"""
+
+from __future__ import annotations
+
+from ..serialization.errors import TacitError
+
+
+class ActorError(TacitError):
+    """A party's process cannot do what it was asked."""
+
+
+class PeerUnreachableError(ActorError):
+    """A party's process is gone or does not answer.
+
+    Attributes
+    ----------
+    party : str
+        Which one.
+    """
+
+    def __init__(self, party: str) -> None:
+        self.party = party
+        super().__init__(party)
+
+    def __str__(self) -> str:
+        return f"the process of {self.party} is gone or does not answer: start a new federation"
+
+
+class ClosedError(ActorError):
+    """The federation was closed; make a new one with `tacit.simulate`."""
+
+    def __init__(self) -> None:
+        super().__init__("this federation is closed: make a new one with tacit.simulate(...)")

@@ -1,0 +1,365 @@
+"""How a session starts: invitation, readiness, beginning, or a refusal.
+
+1. The coordinator sends every holder the same signed `Invitation`: protocol, encoding, roster, query, its fresh key.
+2. Each holder checks it, computes its contribution *and keeps it*, and answers `Ready` with shapes and dtypes and its
+   own fresh key, signed; or `Refusal` with a reason from a fixed list.
+3. The coordinator checks that all contributions have the same shapes, fixes the protocol's parameters, and sends
+   `Begin` with everybody's `Ready`. Each holder checks every signature.
+
+From here on all parties hold the same *binding*: a hash over query, model, encoding, roster, session and the fresh keys
+of all parties, which goes into every mask and travels with every share.
+
+Who learns what: the coordinator learns the names, shapes and dtypes of the arrays, and who refused. Nothing of a
+contribution has left its holder when this is over. Against an active coordinator: one that shows different invitations
+to different holders is found out by their signatures in `Begin`; one that replays an old `Begin` meets fresh keys.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..serialization.codec import digest, unsigned_digest
+from ..serialization.encoding_parameters import ExactFloat, FixedPoint, Integers
+from ..serialization.schema import Message
+from ..serialization.session_messages import (
+    ArraySpecification,
+    Begin,
+    Closed,
+    Invitation,
+    Query,
+    Ready,
+    Refusal,
+)
+from .channel import Channel
+from .encoding import ArrayEncoding, Limbs, ValueRangeError, plan
+from .errors import InvalidMessageError, RefusedError, SetupError
+from .key_agreement import Identity, SessionKeys, verify
+from .party import PartyId, Roster
+
+S = TypeVar("S", Invitation, Ready, Begin, Closed)
+
+CONTRIBUTION_SECONDS = 3_600.0
+
+# The fixed list of reasons that cross from a holder.
+NOT_IN_RANGE = "a value is not finite or out of the declared range"
+CONTRIBUTION_FAILED = "its contribution could not be computed"
+NOT_ALLOWED = "its policy does not allow this session"
+ALREADY_RELEASED = "it has released this question over another set of holders"
+UNSUITABLE = "its arrays do not suit the encoding"
+
+NO_SIGNATURE = bytes(64)
+
+
+class Declined(Exception):  # noqa: N818 - not a fault: a holder's answer
+    """A holder's decision not to take part, with a reason of the fixed list.
+
+    `details` is for a simulation, whose user owns all rows; a deployment sends none.
+    """
+
+    def __init__(self, reason: str, details: str = "") -> None:
+        self.reason = reason
+        self.details = details
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What all parties hold in common once a session has begun.
+
+    Attributes
+    ----------
+    invitation : Invitation
+    begin : Begin
+    roster : Roster
+    encodings : tuple of ArrayEncoding
+        How each array becomes integers, the same for all.
+    """
+
+    invitation: Invitation
+    begin: Begin
+    roster: Roster
+    encodings: tuple[ArrayEncoding, ...]
+
+    @property
+    def session(self) -> bytes:
+        """The session's identifier: 32 bytes."""
+        return self.invitation.session
+
+    @property
+    def parameters(self) -> Message:
+        """What the coordinator has fixed for the protocol."""
+        return self.begin.parameters
+
+    @property
+    def binding(self) -> bytes:
+        """H(query ‖ model ‖ encoding ‖ roster ‖ session ‖ fresh keys of all parties): 32 bytes."""
+        joined = b"tacit binding" + digest(self.invitation) + digest(self.begin)
+        return hashlib.sha256(joined).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A holder's contribution, ready to be masked. *Never sent.*
+
+    Attributes
+    ----------
+    specifications : tuple of ArraySpecification
+        Names, dtypes and shapes: all that the coordinator is told.
+    words : tuple of Limbs, or None
+        The integers of each array; None if this holder cannot contribute and voids the session in secret.
+    """
+
+    specifications: tuple[ArraySpecification, ...]
+    words: tuple[Limbs, ...] | None
+
+    def __repr__(self) -> str:
+        return f"<Prepared: {len(self.specifications)} arrays, secret>"
+
+
+# Steps
+
+
+def signed(message: S, identity: Identity) -> S:
+    """The message with this party's signature over all of its other fields."""
+    return dataclasses.replace(message, signature=identity.sign(unsigned_digest(message)))
+
+
+def is_signed(message: Invitation | Ready | Begin | Closed, roster: Roster, signer: PartyId) -> bool:
+    """Whether the message bears the signature of a party of the roster."""
+    return verify(roster[signer], unsigned_digest(message), message.signature)
+
+
+def invite(
+    keys: SessionKeys,
+    *,
+    protocol: Message,
+    encoding: Message | None,
+    definition: bytes,
+    query: Query,
+    previous: Sequence[Closed] = (),
+) -> Invitation:
+    """The coordinator's signed invitation to one session.
+
+    Parameters
+    ----------
+    keys : SessionKeys
+        The coordinator's keys of this session.
+    protocol : Message
+        The protocol's options.
+    encoding : Message or None
+        Parameters of the encoding; None is the default one.
+    definition : bytes
+        Content hash of the model.
+    query : Query
+        What each holder is to evaluate.
+    previous : sequence of Closed, optional
+        The signed word of the holders of a broken session on the same question.
+    """
+    invitation = Invitation(
+        session=keys.session,
+        protocol=protocol,
+        encoding=encoding,
+        roster=keys.roster.parties,
+        definition=definition,
+        query=query,
+        ephemeral=keys.ephemeral,
+        previous=tuple(previous),
+        signature=NO_SIGNATURE,
+    )
+    return signed(invitation, keys.identity)
+
+
+def specify(arrays: Mapping[str, NDArray[Any]]) -> tuple[ArraySpecification, ...]:
+    """Names, dtypes and shapes of a contribution."""
+    return tuple(
+        ArraySpecification(name=name, dtype=np.dtype(array.dtype).name, shape=tuple(array.shape))
+        for name, array in arrays.items()
+    )
+
+
+def encodings_for(
+    encoding: Message | None, specifications: Sequence[ArraySpecification], n_contributions: int
+) -> tuple[ArrayEncoding, ...]:
+    """The encoding of every array, proven from the roster; `SetupError` if it cannot carry the sum."""
+    if not isinstance(encoding, ExactFloat | FixedPoint | Integers | None):
+        raise SetupError("the invitation's encoding is none that is known here")
+    return plan(encoding, [(s.name, s.dtype, s.shape) for s in specifications], n_contributions)
+
+
+def prepare(
+    arrays: Mapping[str, NDArray[Any]], encoding: Message | None, n_contributions: int, *, void: bool
+) -> Prepared:
+    """Encode a holder's arrays.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        The contribution.
+    encoding : Message or None
+        The invitation's encoding parameters.
+    n_contributions : int
+        Holders of the roster.
+    void : bool
+        Whether a value out of range voids the session in secret, instead of being refused in the open.
+
+    Raises
+    ------
+    Declined
+        If a value is out of range and `void` is False, or the arrays do not suit the encoding.
+    """
+    specifications = specify(arrays)
+    try:
+        encodings = encodings_for(encoding, specifications, n_contributions)
+        words = tuple(array_encoding.encode(arrays[array_encoding.name]) for array_encoding in encodings)
+    except ValueRangeError as error:
+        if void:
+            return Prepared(specifications, None)
+        raise Declined(NOT_IN_RANGE, str(error)) from None
+    except SetupError as error:
+        raise Declined(UNSUITABLE, str(error)) from None
+    return Prepared(specifications, words)
+
+
+def check_ready(invitation: Invitation, roster: Roster, holder: PartyId, ready: Ready) -> None:
+    """Refuse a `Ready` that is not this holder's signed answer to this invitation."""
+    belongs = (
+        ready.session == invitation.session
+        and ready.holder == holder
+        and ready.invitation == digest(invitation)
+    )
+    if not belongs or not is_signed(ready, roster, holder):
+        raise InvalidMessageError("a Ready that does not answer this invitation", suspects=[holder])
+
+
+def agreed_specifications(ready: Sequence[Ready]) -> tuple[ArraySpecification, ...]:
+    """The arrays that all holders announce; `SetupError` naming who differs otherwise."""
+    first = ready[0]
+    for other in ready[1:]:
+        if other.arrays != first.arrays:
+            ours, theirs = _described(first), _described(other)
+            raise SetupError(
+                f"holders contribute different arrays: {first.holder} has {ours}, {other.holder} has {theirs}"
+            )
+    return first.arrays
+
+
+def _described(ready: Ready) -> str:
+    return ", ".join(f"{array.name!r} {array.dtype}{list(array.shape)}" for array in ready.arrays) or "none"
+
+
+def check_begin(invitation: Invitation, roster: Roster, own: Ready, begin: Begin) -> None:
+    """Refuse a `Begin` unless every holder of the roster answered this very invitation.
+
+    This is where a coordinator that shows one holder another query, or another roster, is found out.
+    """
+    coordinator = roster.coordinator
+    if begin.session != invitation.session or not is_signed(begin, roster, coordinator):
+        raise InvalidMessageError("a Begin that does not belong to this invitation", suspects=[coordinator])
+    if [ready.holder for ready in begin.ready] != list(roster.holders) or own not in begin.ready:
+        raise InvalidMessageError("a Begin that leaves out a holder or alters an answer", culprits=[coordinator])
+    for ready in begin.ready:
+        check_ready(invitation, roster, PartyId(ready.holder), ready)
+
+
+# Roles
+
+
+async def open_session(
+    channel: Channel,
+    keys: SessionKeys,
+    invitation: Invitation,
+    fix_parameters: Callable[[tuple[ArrayEncoding, ...]], Awaitable[Message]],
+) -> Opened:
+    """The coordinator's side of a session's start.
+
+    Raises
+    ------
+    RefusedError
+        If a holder refuses.
+    SetupError
+        If the holders' arrays differ, or cannot be carried.
+    DropoutError
+        If a holder is lost before it is ready.
+    """
+    roster = keys.roster
+    # Invitation
+    channel.broadcast(roster.holders, invitation)
+    answers: dict[PartyId, Ready | Refusal] = await channel.gather(
+        (Ready, Refusal), senders=roster.holders, within=CONTRIBUTION_SECONDS
+    )
+    # Readiness
+    refusals = {holder: answer for holder, answer in answers.items() if isinstance(answer, Refusal)}
+    if refusals:
+        raise RefusedError({holder: (refusal.reason, refusal.details) for holder, refusal in refusals.items()})
+    ready = [answer for answer in answers.values() if isinstance(answer, Ready)]
+    for holder, answer in zip(roster.holders, ready, strict=True):
+        check_ready(invitation, roster, holder, answer)
+        keys.learn(holder, answer.ephemeral)
+    specifications = agreed_specifications(ready)
+    encodings = encodings_for(invitation.encoding, specifications, len(roster.holders))
+    # Beginning
+    begin = Begin(
+        session=invitation.session,
+        ready=tuple(ready),
+        parameters=await fix_parameters(encodings),
+        signature=NO_SIGNATURE,
+    )
+    begin = signed(begin, keys.identity)
+    channel.broadcast(roster.holders, begin)
+    return Opened(invitation, begin, roster, encodings)
+
+
+async def join_session(
+    channel: Channel, keys: SessionKeys, examine: Callable[[Invitation], Prepared]
+) -> tuple[Opened, Prepared] | None:
+    """A holder's side of a session's start; None if it declined.
+
+    `examine` checks policy and computes the contribution; it raises `Declined` to refuse.
+
+    Raises
+    ------
+    InvalidMessageError
+        If the coordinator's invitation or beginning is not what it must be.
+    """
+    roster = keys.roster
+    coordinator = roster.coordinator
+    # Invitation
+    invitation = await channel.receive(Invitation, sender=coordinator)
+    if invitation.roster != roster.parties or not is_signed(invitation, roster, coordinator):
+        raise InvalidMessageError("an invitation that the coordinator has not signed", suspects=[coordinator])
+    keys.learn(coordinator, invitation.ephemeral)
+    # Readiness
+    try:
+        prepared = await channel.compute(examine, invitation)
+    except Declined as declined:
+        channel.send(
+            coordinator,
+            Refusal(session=invitation.session, reason=declined.reason, details=declined.details),
+        )
+        return None
+    ready = Ready(
+        session=invitation.session,
+        holder=channel.me,
+        invitation=digest(invitation),
+        arrays=prepared.specifications,
+        ephemeral=keys.ephemeral,
+        signature=NO_SIGNATURE,
+    )
+    ready = signed(ready, keys.identity)
+    channel.send(coordinator, ready)
+    # Beginning
+    begin = await channel.receive(Begin, sender=coordinator)
+    await channel.compute(check_begin, invitation, roster, ready, begin)
+    for other in begin.ready:
+        if other.holder != channel.me:
+            keys.learn(PartyId(other.holder), other.ephemeral)
+    specifications = agreed_specifications(begin.ready)
+    encodings = encodings_for(invitation.encoding, specifications, len(roster.holders))
+    return Opened(invitation, begin, roster, encodings), prepared

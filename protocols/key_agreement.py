@@ -1,0 +1,207 @@
+"""Identities and the keys that two parties share, alone, for one session.
+
+Every party has a long-term identity, an Ed25519 key that signs and an X25519 key that agrees, pinned in the roster.
+Every session adds a fresh X25519 key pair of each party. The secret of a pair mixes all four exchanges, as Noise's KK
+pattern does, so that it is authentic (only the pinned identities can compute it) and forward secret (it dies with the
+session's keys). From it HKDF derives one key for each direction and purpose.
+
+Sources: RFC 7748 (X25519), RFC 8032 (Ed25519), RFC 5869 (HKDF), the Noise Protocol Framework revision 34, section 7.5
+(KK). Sending Noise's handshake inside the messages of a session's start is tacit's own composition.
+
+Who learns what: nothing here is sent but public keys and signatures. An adversary who steals an identity later cannot
+open the frames of past sessions; one who holds both identities of a pair at the time can impersonate them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from ..serialization.session_messages import Party
+from .errors import EquivocationError, InvalidMessageError, MisuseError
+from .party import PartyId, Roster
+
+RandomBytes = Callable[[int], bytes]
+
+KEY_BYTES = 32
+
+
+class Secret:
+    """What must never leave its process: no repr, no pickle, no copy. *Never sent.*"""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: secret>"
+
+    def __reduce__(self) -> NoReturn:
+        raise MisuseError(f"{type(self).__name__} is secret and never leaves its process")
+
+    def __copy__(self) -> NoReturn:
+        raise MisuseError(f"{type(self).__name__} is secret and is not copied")
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        raise MisuseError(f"{type(self).__name__} is secret and is not copied")
+
+
+class Identity(Secret):
+    """A party's long-term keys. *Never sent*; `public` is what the roster pins.
+
+    Parameters
+    ----------
+    name, kind : str
+        Who this is, and as what it takes part ("coordinator", "holder", …).
+    random_bytes : callable
+        Source of 64 secret bytes.
+    """
+
+    def __init__(self, name: str, kind: str, random_bytes: RandomBytes) -> None:
+        self._sign = Ed25519PrivateKey.from_private_bytes(random_bytes(KEY_BYTES))
+        self._agree = X25519PrivateKey.from_private_bytes(random_bytes(KEY_BYTES))
+        self.public = Party(
+            name=name,
+            kind=kind,
+            verify_key=self._sign.public_key().public_bytes_raw(),
+            agreement_key=self._agree.public_key().public_bytes_raw(),
+        )
+
+    def sign(self, content: bytes) -> bytes:
+        """Sign with Ed25519: 64 bytes."""
+        return self._sign.sign(content)
+
+    def exchange(self, public_key: bytes) -> bytes:
+        """X25519 of the long-term secret and a peer's public key: 32 bytes."""
+        return exchange(self._agree, public_key)
+
+
+def verify(party: Party, content: bytes, signature: bytes) -> bool:
+    """Whether `signature` is the party's Ed25519 signature of `content`."""
+    try:
+        Ed25519PublicKey.from_public_bytes(party.verify_key).verify(signature, content)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def exchange(secret: X25519PrivateKey, public_key: bytes) -> bytes:
+    """X25519 (RFC 7748, 6.1), refusing the low-order points that would fix the result.
+
+    Raises
+    ------
+    InvalidMessageError
+        If the public key is a low-order point.
+    """
+    try:
+        return secret.exchange(X25519PublicKey.from_public_bytes(public_key))
+    except ValueError:
+        raise InvalidMessageError("a public key is a low-order point of the curve") from None
+
+
+def derive(material: bytes, *, salt: bytes, purpose: bytes, length: int = KEY_BYTES) -> bytes:
+    """HKDF-SHA256 (RFC 5869) of `material` under a salt, for one purpose."""
+    return HKDF(SHA256(), length, salt, purpose).derive(material)
+
+
+class SessionKeys(Secret):
+    """One party's keys of one session, and what it has learned of its peers'. *Never sent.*
+
+    `ephemeral` is the public half of this session's fresh key: it is also this party's nonce, so
+    two sessions never share a key, even after a restart.
+
+    Parameters
+    ----------
+    identity : Identity
+        This party's long-term keys.
+    roster : Roster
+        The pinned public identities.
+    session : bytes
+        The session's identifier: the salt of every derivation.
+    random_bytes : callable
+        Source of 32 secret bytes.
+    """
+
+    def __init__(self, identity: Identity, roster: Roster, session: bytes, random_bytes: RandomBytes) -> None:
+        self.identity = identity
+        self.roster = roster
+        self.session = session
+        self.me = PartyId(identity.public.name)
+        self._secret = X25519PrivateKey.from_private_bytes(random_bytes(KEY_BYTES))
+        self.ephemeral = self._secret.public_key().public_bytes_raw()
+        self._ephemerals: dict[PartyId, bytes] = {}
+        self._shared: dict[PartyId, bytes] = {}
+        self._taken: set[tuple[PartyId, str]] = set()
+
+    def learn(self, peer: PartyId, ephemeral: bytes) -> None:
+        """Note a peer's fresh public key; a second, different one is an `EquivocationError`."""
+        if self._ephemerals.setdefault(peer, ephemeral) != ephemeral:
+            raise EquivocationError("two different session keys from one party", culprits=[peer])
+
+    def knows(self, peer: PartyId) -> bool:
+        """Whether the peer's fresh key has been learned."""
+        return peer in self._ephemerals
+
+    def has_learned(self, peer: PartyId, ephemeral: bytes) -> bool:
+        """Whether this is the peer's fresh key."""
+        return self._ephemerals.get(peer) == ephemeral
+
+    def direction_key(
+        self, sender: PartyId, recipient: PartyId, purpose: str, ephemeral: bytes | None = None
+    ) -> bytes:
+        """The key of one direction between this party and a peer: 32 bytes.
+
+        A key in both directions with equal nonces would reveal the XOR of two plaintexts. With
+        `ephemeral`, the key as it would be if that were the peer's fresh key; nothing is learned yet.
+        """
+        peer = recipient if sender == self.me else sender
+        known = self._ephemerals.get(peer)
+        secret = self._pair_secret(peer) if ephemeral in (None, known) else self._mix(peer, ephemeral or b"")
+        label = f"tacit {purpose}\0{sender}\0{recipient}".encode()
+        return derive(secret, salt=self.session, purpose=label)
+
+    def opening_key(self, sender: PartyId, recipient: PartyId, ephemeral: bytes, purpose: str) -> bytes:
+        """The key of a session's first frame, when only its sender has a fresh key (Noise K: es, ss)."""
+        if sender == self.me:
+            static = self.roster[recipient].agreement_key
+            material = exchange(self._secret, static) + self.identity.exchange(static)
+        else:
+            static = self.roster[sender].agreement_key
+            material = self.identity.exchange(ephemeral) + self.identity.exchange(static)
+        label = f"tacit opening {purpose}\0{sender}\0{recipient}".encode()
+        return derive(material, salt=self.session + ephemeral, purpose=label)
+
+    def take_pair_key(self, peer: PartyId, purpose: str, binding: bytes) -> bytes:
+        """The key that both of a pair derive, for a one-time use in a protocol: 32 bytes.
+
+        **Call once per peer and purpose**: a mask used twice is a two-time pad.
+
+        Raises
+        ------
+        MisuseError
+            On a second call.
+        """
+        if (peer, purpose) in self._taken:
+            raise MisuseError(f"the pair key for {purpose} was already used in this session")
+        self._taken.add((peer, purpose))
+        low, high = sorted((self.me, peer))
+        label = f"tacit {purpose}\0{low}\0{high}\0".encode() + binding
+        return derive(self._pair_secret(peer), salt=self.session, purpose=label)
+
+    def _pair_secret(self, peer: PartyId) -> bytes:
+        """The secret of the pair, once the peer's fresh key is known."""
+        if peer not in self._shared:
+            if peer not in self._ephemerals:
+                raise MisuseError(f"no session key of {peer} is known yet")
+            self._shared[peer] = self._mix(peer, self._ephemerals[peer])
+        return self._shared[peer]
+
+    def _mix(self, peer: PartyId, ephemeral: bytes) -> bytes:
+        """All four exchanges of the pair, in an order both sides know."""
+        static = self.roster[peer].agreement_key
+        mine_static, static_mine = exchange(self._secret, static), self.identity.exchange(ephemeral)
+        crossed = (mine_static, static_mine) if self.me < peer else (static_mine, mine_static)
+        fresh, lasting = exchange(self._secret, ephemeral), self.identity.exchange(static)
+        return fresh + crossed[0] + crossed[1] + lasting

@@ -1,0 +1,76 @@
+"""Who takes part: the parties, their pinned public identities, and the roster that orders them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NewType
+
+from ..serialization.codec import digest
+from ..serialization.session_messages import Party
+from .errors import SetupError
+
+PartyId = NewType("PartyId", str)
+
+COORDINATOR = "coordinator"
+HOLDER = "holder"
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """The parties of a session in their agreed order, each with its pinned public keys.
+
+    Parameters
+    ----------
+    parties : tuple of Party
+        One coordinator, then the holders; names and keys are all different.
+
+    Raises
+    ------
+    SetupError
+        If names or keys repeat, or there is not exactly one coordinator.
+    """
+
+    parties: tuple[Party, ...]
+
+    def __post_init__(self) -> None:
+        names = [party.name for party in self.parties]
+        keys = [key for party in self.parties for key in (party.verify_key, party.agreement_key)]
+        if len(set(names)) != len(names) or "" in names:
+            raise SetupError("the roster names a party twice, or has a party without a name")
+        if len(set(keys)) != len(keys):
+            raise SetupError("two parties of the roster share a key: each must make its own identity")
+        if sum(party.kind == COORDINATOR for party in self.parties) != 1:
+            raise SetupError("a roster has exactly one coordinator")
+
+    def __iter__(self) -> Iterator[PartyId]:
+        return (PartyId(party.name) for party in self.parties)
+
+    def __getitem__(self, name: PartyId) -> Party:
+        for party in self.parties:
+            if party.name == name:
+                return party
+        raise SetupError(f"{name!r} is not in the roster")
+
+    @property
+    def coordinator(self) -> PartyId:
+        """The one coordinator."""
+        return next(PartyId(party.name) for party in self.parties if party.kind == COORDINATOR)
+
+    @property
+    def holders(self) -> tuple[PartyId, ...]:
+        """The data holders, in roster order."""
+        return tuple(PartyId(party.name) for party in self.parties if party.kind == HOLDER)
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over all identities, in order: 32 bytes."""
+        joined = hashlib.sha256(b"tacit roster")
+        for party in self.parties:
+            joined.update(digest(party))
+        return joined.digest()
+
+    def without(self, lost: Sequence[str]) -> Roster:
+        """The roster of those who are left."""
+        return Roster(tuple(party for party in self.parties if party.name not in lost))

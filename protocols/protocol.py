@@ -1,0 +1,270 @@
+"""What a protocol is to the rest of tacit: its options, its two roles, what it costs and whom it trusts.
+
+A secure sum is the same for every protocol up to the roles' middle part: the session opens (`invitation`), the
+protocol's own roles run, the coordinator decodes the total and tells the holders that it is over. `coordinator_role`
+and `holder_role` compose the three.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from numpy.typing import NDArray
+
+from ..serialization.schema import Message
+from ..serialization.session_messages import Abort, Begin, Closed, Finished, Invitation, Ready, Refusal
+from .channel import Channel, Role
+from .encoding import ArrayEncoding, Limbs
+from .errors import AbortedError, DropoutError, SetupError
+from .invitation import NO_SIGNATURE, Opened, Prepared, is_signed, join_session, open_session, signed
+from .key_agreement import SessionKeys
+from .party import PartyId, Roster
+from .session import abort_reason
+
+Memory = TypeVar("Memory")
+
+CLOSING_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Who learns what, and when that breaks.
+
+    Attributes
+    ----------
+    coordinator_learns : str
+    resists : str
+        Which adversaries.
+    broken_when : str
+        The smallest coalition that learns an input.
+    """
+
+    coordinator_learns: str
+    resists: str
+    broken_when: str
+
+    def __str__(self) -> str:
+        return f"the coordinator learns {self.coordinator_learns}; broken when {self.broken_when}"
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """A known attack, and the step of the protocol that stops it."""
+
+    name: str
+    stopped_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one sum costs.
+
+    Attributes
+    ----------
+    rounds : int
+        Messages one after the other, from invitation to total.
+    bytes_sent_by_holder : int
+        Bytes of frames each holder sends, without the frames of the session's start.
+    """
+
+    rounds: int
+    bytes_sent_by_holder: int
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """The result of one secure sum: the only value revealed.
+
+    Attributes
+    ----------
+    arrays : dict of str to ndarray
+        The sums.
+    holders : tuple of PartyId
+        Whose contributions are in them.
+    session : bytes
+        The session's identifier.
+    binding : bytes
+        Hash over everything that the parties agreed on.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    holders: tuple[PartyId, ...]
+    session: bytes
+    binding: bytes
+
+
+class Protocol(ABC, Generic[Memory]):
+    """A secure aggregation protocol with its options.
+
+    What outlives a session (keys, tables, pools) is the *memory* of a party: its actor keeps it and
+    hands it to the role.
+    """
+
+    title: ClassVar[str]
+    minimum_holders: int
+
+    @property
+    @abstractmethod
+    def options(self) -> Message:
+        """The options as a message, for the invitation."""
+
+    @property
+    @abstractmethod
+    def trust(self) -> Trust:
+        """Who learns what, with these options."""
+
+    @property
+    @abstractmethod
+    def attacks(self) -> tuple[Attack, ...]:
+        """The known attacks and the step that stops each, with these options."""
+
+    @abstractmethod
+    def cost(self, n_holders: int, encodings: Sequence[ArrayEncoding]) -> Cost:
+        """What one sum of arrays with these encodings costs."""
+
+    @abstractmethod
+    def memory(self) -> Memory:
+        """A party's empty memory."""
+
+    @property
+    @abstractmethod
+    def accepts(self) -> tuple[Collection[type[Message]], Collection[type[Message]], Collection[type[Message]]]:
+        """Kinds of message: holder to coordinator, coordinator to holder, holder to holder."""
+
+    @abstractmethod
+    async def fix_parameters(
+        self, channel: Channel, encodings: tuple[ArrayEncoding, ...], memory: Memory
+    ) -> Message:
+        """What the coordinator fixes once all shapes are known."""
+
+    @abstractmethod
+    async def coordinator(
+        self, channel: Channel, opened: Opened, keys: SessionKeys, memory: Memory
+    ) -> tuple[Limbs, ...]:
+        """The coordinator's role: returns the sum of all holders' words."""
+
+    @abstractmethod
+    async def holder(
+        self,
+        channel: Channel,
+        opened: Opened,
+        keys: SessionKeys,
+        memory: Memory,
+        words: tuple[Limbs, ...] | None,
+        release: Callable[[], None],
+    ) -> None:
+        """A holder's role: contributes its words, or voids the session in secret if they are None.
+
+        It calls `release` before anything leaves from which, with others' help, a total may follow.
+        """
+
+    def check_roster(self, roster: Roster) -> None:
+        """Refuse a roster with too few holders: the sum would uncover an input."""
+        if len(roster.holders) < self.minimum_holders:
+            raise SetupError(
+                f"{self.title} needs at least {self.minimum_holders} holders, {len(roster.holders)} given: "
+                "with fewer, the sum has one honest input"
+            )
+
+
+def accepted_by_coordinator(
+    protocol: Protocol[Any], roster: Roster
+) -> dict[PartyId, frozenset[type[Message]]]:
+    """The kinds of message that the coordinator's session takes from each holder."""
+    return {holder: frozenset({Ready, Refusal, Closed, *protocol.accepts[0]}) for holder in roster.holders}
+
+
+def accepted_by_holder(
+    protocol: Protocol[Any], roster: Roster, me: PartyId
+) -> dict[PartyId, frozenset[type[Message]]]:
+    """The kinds of message that a holder's session takes from each other party."""
+    accepts = {holder: frozenset(protocol.accepts[2]) for holder in roster.holders if holder != me}
+    return accepts | {roster.coordinator: frozenset({Invitation, Begin, Finished, *protocol.accepts[1]})}
+
+
+def coordinator_role(
+    protocol: Protocol[Memory], keys: SessionKeys, invitation: Invitation, memory: Memory
+) -> Role[Aggregate]:
+    """The coordinator's role in one secure sum, from invitation to decoded total."""
+
+    async def role(channel: Channel) -> Aggregate:
+        protocol.check_roster(keys.roster)
+        opened = await open_session(
+            channel, keys, invitation, lambda encodings: protocol.fix_parameters(channel, encodings, memory)
+        )
+        try:
+            words = await protocol.coordinator(channel, opened, keys, memory)
+        except DropoutError as loss:
+            loss.closed = await close_session(channel, opened, loss)
+            raise
+        totals = zip(opened.encodings, words, strict=True)
+        arrays = {encoding.name: encoding.decode(total) for encoding, total in totals}
+        channel.broadcast(keys.roster.holders, Finished(session=opened.session, released=True))
+        return Aggregate(arrays, keys.roster.holders, opened.session, opened.binding)
+
+    return role
+
+
+def holder_role(
+    protocol: Protocol[Memory],
+    keys: SessionKeys,
+    examine: Callable[[Invitation], Prepared],
+    memory: Memory,
+    release: Callable[[Invitation], None] = lambda _: None,
+) -> Role[bool]:
+    """A holder's role in one secure sum; returns whether it took part."""
+
+    released = False
+
+    def note_release(invitation: Invitation) -> None:
+        nonlocal released
+        release(invitation)
+        released = True
+
+    async def take_part(channel: Channel) -> bool:
+        protocol.check_roster(keys.roster)
+        joined = await join_session(channel, keys, examine)
+        if joined is None:
+            return False
+        opened, prepared = joined
+        await protocol.holder(
+            channel, opened, keys, memory, prepared.words, lambda: note_release(opened.invitation)
+        )
+        await channel.receive(Finished, sender=keys.roster.coordinator)
+        return True
+
+    async def role(channel: Channel) -> bool:
+        try:
+            return await take_part(channel)
+        except AbortedError as end:
+            if end.party == keys.roster.coordinator:
+                channel.send(keys.roster.coordinator, closed_by(keys, forwarded=released))
+            raise
+
+    return role
+
+
+def closed_by(keys: SessionKeys, *, forwarded: bool) -> Closed:
+    """A holder's signed word whether anything of it had left when the session was broken off."""
+    word = Closed(session=keys.session, holder=keys.me, forwarded=forwarded, signature=NO_SIGNATURE)
+    return signed(word, keys.identity)
+
+
+async def close_session(channel: Channel, opened: Opened, loss: DropoutError) -> tuple[Closed, ...]:
+    """Break a session off and collect the survivors' signed word whether they had released anything.
+
+    A total over the old set may exist only if every holder released; the word of the survivors is what
+    lets them answer the same question over a smaller set.
+    """
+    survivors = [holder for holder in opened.roster.holders if holder not in loss.missing]
+    abort = Abort(session=opened.session, reason=abort_reason(loss), lost=loss.missing)
+    channel.broadcast(survivors, abort)
+    words = await channel.gather(Closed, senders=survivors, at_least=0, within=CLOSING_SECONDS)
+    return tuple(
+        word
+        for holder, word in words.items()
+        if word.holder == holder and word.session == opened.session and is_signed(word, opened.roster, holder)
+    )

@@ -1,0 +1,272 @@
+"""One role, driven by hand: a session is exactly one secure sum as one party sees it.
+
+`Session` performs no input or output and owns no clock: whoever drives it (a simulation, an actor) passes in what
+arrived and what time it is, and carries out the `Step` that comes back. The rules of every protocol live here, once:
+
+- a slot is (kind of message, sender), and holds one message; an identical repeat is ignored, a different one is an
+  `EquivocationError`;
+- a message from outside the session's parties, or of a kind that its sender has no part in, is refused before it
+  reaches the role; messages for a later wait keep in their slots, so the inbox is bounded;
+- whoever is lost, or ends the session, is noticed by every wait that needs it;
+- when a role fails, the others are told at once, with a reason from a fixed list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from ..serialization.schema import Message
+from ..serialization.session_messages import Abort
+from .channel import Channel, Role, Wait, Work
+from .errors import (
+    AbortedError,
+    DropoutError,
+    EquivocationError,
+    InvalidMessageError,
+    MisuseError,
+    ProtocolError,
+    UnexpectedMessageError,
+)
+from .party import PartyId
+
+R = TypeVar("R")
+
+Accepted = Mapping[PartyId, Collection[type[Message]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[R]):
+    """The role has returned."""
+
+    result: R
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The role has raised."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the driver has to do next: send messages, and start the work if there is some."""
+
+    messages: tuple[tuple[PartyId, Message], ...] = ()
+    work: Work | None = None
+
+
+class Session(Generic[R]):
+    """Drives one role, without input or output.
+
+    Parameters
+    ----------
+    identifier : bytes
+        The session's 32-byte identifier.
+    me : PartyId
+        The party whose role this is.
+    role : callable
+        ``role(channel)``, the coroutine function to drive.
+    accepts : mapping of PartyId to kinds of Message
+        Which kinds each peer may send here; `Abort` is always accepted from them.
+    tell : collection of PartyId
+        Who learns at once when this role fails.
+    random_bytes : callable
+        The role's source of randomness.
+    lasts : float, optional
+        Seconds after which the session fails whatever it waits for.
+    """
+
+    def __init__(
+        self,
+        identifier: bytes,
+        me: PartyId,
+        role: Role[R],
+        *,
+        accepts: Accepted,
+        tell: Collection[PartyId] = (),
+        random_bytes: Callable[[int], bytes],
+        lasts: float | None = None,
+    ) -> None:
+        self.identifier = identifier
+        self.outcome: Done[R] | Failed | None = None
+        self.waiting_for: Wait | None = None
+        self._channel = Channel(me, random_bytes)
+        self._role = role
+        self._coroutine: Coroutine[Any, Any, R] | None = None
+        self._accepts = accepts
+        self._tell = tuple(tell)
+        self._lasts = lasts
+        self._ends: float | None = None
+        self._wait_ends: float | None = None
+        self._working = False
+        self._slots: dict[tuple[type[Message], PartyId], Message] = {}
+        self._lost: dict[PartyId, str | None] = {}
+
+    def __repr__(self) -> str:
+        state = "done" if isinstance(self.outcome, Done) else "failed" if self.outcome else "running"
+        return f"<Session {self.identifier.hex()[:8]} of {self._channel.me}: {state}>"
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` wants to be called next, on the driver's clock."""
+        ends = [time for time in (self._ends, self._wait_ends) if time is not None]
+        return min(ends) if ends and self.outcome is None else None
+
+    @property
+    def lost(self) -> frozenset[PartyId]:
+        """The peers that are lost or have ended the session."""
+        return frozenset(self._lost)
+
+    def start(self, now: float) -> Step:
+        """Run the role up to its first await."""
+        if self._coroutine is not None:
+            raise MisuseError("a session is started once: make a new one, with fresh randomness")
+        self._ends = None if self._lasts is None else now + self._lasts
+        self._coroutine = self._role(self._channel)
+        return self._resume(now)
+
+    def receive(self, sender: PartyId, message: Message, now: float) -> Step:
+        """Take a message in.
+
+        Raises
+        ------
+        UnexpectedMessageError
+            If the sender is not one of the session's parties; the session goes on.
+        """
+        if sender not in self._accepts:
+            raise UnexpectedMessageError("a message from outside the session", culprits=[sender])
+        if self.outcome is not None:
+            return Step()
+        if isinstance(message, Abort):
+            return self.peer_lost(sender, now, reason=message.reason)
+        if type(message) not in self._accepts[sender]:
+            return self._fail_with(UnexpectedMessageError("a kind of message it has no part in", culprits=[sender]))
+        slot = (type(message), sender)
+        if self._slots.setdefault(slot, message) != message:
+            return self._fail_with(EquivocationError("two different messages in one slot", culprits=[sender]))
+        return self._advance(now)
+
+    def refuse(self, sender: PartyId, problem: str) -> Step:
+        """End the session because what a peer sent is no message; the sender or the link altered it."""
+        if self.outcome is not None:
+            return Step()
+        return self._fail_with(InvalidMessageError(problem, suspects=[sender]))
+
+    def peer_lost(self, party: PartyId, now: float, *, reason: str | None = None) -> Step:
+        """Note that a peer is gone, or that it ended the session for a reason."""
+        if party not in self._accepts or self.outcome is not None:
+            return Step()
+        self._lost.setdefault(party, reason)
+        return self._advance(now)
+
+    def tick(self, now: float) -> Step:
+        """Let time pass: ends waits and sessions that are overdue."""
+        if self.outcome is not None or self._coroutine is None:
+            return Step()
+        if self._ends is not None and now >= self._ends:
+            waited = self.waiting_for.senders if self.waiting_for else ()
+            missing = [party for party in waited if not self._arrived(party)]
+            return self._fail_with(self._dropout(missing, reason="the session's time is over"))
+        return self._advance(now)
+
+    def computed(self, result: Any, now: float, *, error: BaseException | None = None) -> Step:
+        """Give back what the work returned, or raised, into the role."""
+        if self.outcome is not None:
+            return Step()
+        if not self._working:
+            raise MisuseError("no work was asked for")
+        self._working = False
+        return self._resume(now, result, error)
+
+    def cancel(self, reason: str = "cancelled") -> Step:
+        """End the session from outside, telling the others."""
+        if self.outcome is not None:
+            return Step()
+        return self._fail_with(AbortedError(party=self._channel.me, reason=reason))
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _arrived(self, sender: PartyId) -> Message | None:
+        """What the present wait has from a sender."""
+        kinds = self.waiting_for.kinds if self.waiting_for else ()
+        found = (self._slots.get((kind, sender)) for kind in kinds)
+        return next((message for message in found if message is not None), None)
+
+    def _advance(self, now: float) -> Step:
+        """End the present wait if it can end, successfully or not."""
+        wait = self.waiting_for
+        if wait is None:
+            return Step()
+        found = {sender: message for sender in wait.senders if (message := self._arrived(sender)) is not None}
+        missing = [sender for sender in wait.senders if sender not in found]
+        if not missing:
+            return self._resume(now, found)
+        fatal = [party for party in self._lost if party in wait.relying_on]
+        overdue = self._wait_ends is not None and now >= self._wait_ends
+        alive = [sender for sender in missing if sender not in self._lost]
+        if fatal or len(found) + len(alive) < wait.at_least:
+            return self._resume(now, error=self._loss(fatal or [s for s in missing if s in self._lost]))
+        if (overdue or not alive) and len(found) >= wait.at_least:
+            return self._resume(now, found)
+        if overdue:
+            return self._resume(now, error=self._dropout(missing, reason="no answer in time"))
+        return Step()
+
+    def _loss(self, parties: list[PartyId]) -> ProtocolError:
+        """The error for parties that are gone: their own reason if they gave one."""
+        for party in parties:
+            reason = self._lost[party]
+            if reason is not None:
+                return AbortedError(party=party, reason=reason)
+        return self._dropout(parties)
+
+    def _dropout(self, missing: Collection[PartyId], *, reason: str = "") -> DropoutError:
+        wait = self.waiting_for
+        everyone = [*wait.senders, *sorted(wait.relying_on - set(wait.senders))] if wait else list(missing)
+        present = [party for party in everyone if party not in missing]
+        needed = max(wait.at_least, len(wait.relying_on)) if wait else len(everyone)
+        return DropoutError(needed=needed, present=present, missing=missing, reason=reason)
+
+    def _resume(self, now: float, value: Any = None, error: BaseException | None = None) -> Step:
+        """Run the role until it asks for something that is not there yet, or ends."""
+        self.waiting_for = self._wait_ends = None
+        if self._coroutine is None:
+            raise MisuseError("a session is started before anything else")
+        try:
+            wanted = self._coroutine.throw(error) if error is not None else self._coroutine.send(value)
+        except StopIteration as stop:
+            self.outcome = Done(stop.value)
+            return Step(self._channel.take_queued())
+        except Exception as failure:  # the role's own end: kept as the outcome, told to the others
+            return self._fail_with(failure)
+        if isinstance(wanted, Work):
+            self._working = True
+            return Step(self._channel.take_queued(), wanted)
+        if not isinstance(wanted, Wait):
+            return self._resume(now, error=MisuseError("a role awaits nothing but its channel"))
+        self.waiting_for = wanted
+        self._wait_ends = None if wanted.within is None else now + wanted.within
+        sent = self._channel.take_queued()
+        onward = self._advance(now)
+        return Step(sent + onward.messages, onward.work)
+
+    def _fail_with(self, error: Exception) -> Step:
+        """Close the role and tell the others, with a reason that holds no value."""
+        if self._coroutine is not None:
+            self._coroutine.close()
+        self.outcome = Failed(error)
+        self.waiting_for = None
+        lost = error.missing if isinstance(error, DropoutError) else ()
+        message = Abort(session=self.identifier, reason=abort_reason(error), lost=lost)
+        told = tuple((party, message) for party in self._tell if party not in self._lost)
+        return Step(self._channel.take_queued() + told)
+
+
+def abort_reason(error: Exception) -> str:
+    """What other parties are told of an error: its class if it is tacit's, never its text."""
+    if isinstance(error, AbortedError):
+        return error.reason
+    return type(error).__name__ if isinstance(error, ProtocolError) else "an error at this party"
