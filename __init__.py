@@ -1,4 +1,88 @@
-"""Joint statistics and model training for parties who cannot show each other their data."""
+"""Joint statistics and model training for parties who cannot show each other their data.
+
+The public names; each is imported when it is first used, so `import tacit` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 if not __name__.startswith("tacit"):
     raise ImportError("the repository's root is the package 'tacit': install it and `import tacit`")
+
+if TYPE_CHECKING:
+    from .actors.errors import ActorError as ActorError
+    from .actors.errors import PeerUnreachableError as PeerUnreachableError
+    from .actors.federation import Federation as Federation
+    from .actors.federation import simulate as simulate
+    from .models.errors import DataError as DataError
+    from .models.errors import ModelError as ModelError
+    from .models.fit import Fit as Fit
+    from .models.likelihood import MaximumLikelihood as MaximumLikelihood
+    from .protocols.errors import AbortedError as AbortedError
+    from .protocols.errors import DropoutError as DropoutError
+    from .protocols.errors import EquivocationError as EquivocationError
+    from .protocols.errors import InvalidMessageError as InvalidMessageError
+    from .protocols.errors import MisuseError as MisuseError
+    from .protocols.errors import ProtocolError as ProtocolError
+    from .protocols.errors import RangeError as RangeError
+    from .protocols.errors import RefusedError as RefusedError
+    from .protocols.errors import RemoteError as RemoteError
+    from .protocols.errors import SetupError as SetupError
+    from .protocols.errors import UnexpectedMessageError as UnexpectedMessageError
+    from .protocols.errors import VoidedError as VoidedError
+    from .protocols.ring_paillier import RingPaillier as RingPaillier
+    from .protocols.simulation import Simulation as Simulation
+    from .records.errors import RecordError as RecordError
+    from .serialization.encoding_parameters import ExactFloat as ExactFloat
+    from .serialization.encoding_parameters import FixedPoint as FixedPoint
+    from .serialization.errors import DecodeError as DecodeError
+    from .serialization.errors import EncodeError as EncodeError
+    from .serialization.errors import SerializationError as SerializationError
+    from .serialization.errors import TacitError as TacitError
+
+_MODULES = {
+    "actors.errors": ("ActorError", "PeerUnreachableError"),
+    "actors.federation": ("Federation", "simulate"),
+    "models.errors": ("DataError", "ModelError"),
+    "models.fit": ("Fit",),
+    "models.likelihood": ("MaximumLikelihood",),
+    "protocols.errors": (
+        "AbortedError",
+        "DropoutError",
+        "EquivocationError",
+        "InvalidMessageError",
+        "MisuseError",
+        "ProtocolError",
+        "RangeError",
+        "RefusedError",
+        "RemoteError",
+        "SetupError",
+        "UnexpectedMessageError",
+        "VoidedError",
+    ),
+    "protocols.ring_paillier": ("RingPaillier",),
+    "protocols.simulation": ("Simulation",),
+    "records.errors": ("RecordError",),
+    "serialization.encoding_parameters": ("ExactFloat", "FixedPoint"),
+    "serialization.errors": ("DecodeError", "EncodeError", "SerializationError", "TacitError"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__version__ = version("tacit")
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - the lazy names
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tacit' has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -123,10 +123,10 @@ class Driver:
             self._open(self._running[sealed.session], sealed)
         elif sealed.session in self._ended:
             logger.debug("a late frame of an ended session")
-        elif sealed.handshake and self._invited is not None:
-            self._invited(sealed)
         else:
             self._early.append(sealed)
+            if sealed.handshake and self._invited is not None:
+                self._invited(sealed)
 
     def peer_lost(self, party: PartyId) -> None:
         """Tell every running session that a party is gone."""

@@ -19,8 +19,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..protocols.errors import InvalidMessageError
-from ..protocols.key_agreement import Secret, SessionKeys
+from ..protocols.key_agreement import SessionKeys
 from ..protocols.party import PartyId
+from ..protocols.secret import Secret
 from ..serialization.codec import Frame, decode, encode
 from ..serialization.link_messages import Sealed
 from ..serialization.schema import Message
@@ -39,20 +40,21 @@ class Links(Secret):
 
     def __init__(self, keys: SessionKeys) -> None:
         self._keys = keys
-        self._counters: dict[PartyId, int] = {}
         self._ciphers: dict[tuple[PartyId, PartyId, bool], AESGCM] = {}
 
     def seal(self, to: PartyId, message: Message) -> Frame:
         """Encrypt a message to one party; large arrays stay separate buffers."""
         me, inner = self._keys.me, encode(message)
         opening = not self._keys.knows(to)
-        counter = self._counters.get(to, 0)
-        self._counters[to] = counter + 1
-        about = _associated(self._keys.session, me, to, opening, counter, self._keys.ephemeral)
+        counter = self._keys.take_counter(to)
+        parts = (inner.header, *inner.buffers)
+        about = _associated(
+            self._keys.session, me, to, opening, counter, self._keys.ephemeral, len(parts)
+        )
         cipher = self._cipher(me, to, opening, self._keys.ephemeral)
         sealed = [
             np.frombuffer(cipher.encrypt(_nonce(counter, place), part, about), dtype=np.uint8)
-            for place, part in enumerate((inner.header, *inner.buffers))
+            for place, part in enumerate(parts)
         ]
         return encode(
             Sealed(
@@ -80,14 +82,14 @@ class Links(Secret):
         sender, me = PartyId(sealed.sender), self._keys.me
         if sender not in set(self._keys.roster) - {me} or sealed.recipient != me:
             raise InvalidMessageError("a frame from or for somebody else")
+        shut = (sealed.body, *sealed.buffers)
         about = _associated(
-            sealed.session, sender, me, sealed.handshake, sealed.counter, sealed.ephemeral
+            sealed.session, sender, me, sealed.handshake, sealed.counter, sealed.ephemeral, len(shut)
         )
         try:
             cipher = self._cipher(sender, me, sealed.handshake, sealed.ephemeral)
             parts = [
-                cipher.decrypt(_nonce(sealed.counter, place), part, about)
-                for place, part in enumerate((sealed.body, *sealed.buffers))
+                cipher.decrypt(_nonce(sealed.counter, place), part, about) for place, part in enumerate(shut)
             ]
         except (InvalidTag, OverflowError, struct.error):
             raise InvalidMessageError("a frame that its sender has not sealed", suspects=[sender]) from None
@@ -116,11 +118,11 @@ class Links(Secret):
 
 
 def _associated(
-    session: bytes, sender: str, recipient: str, opening: bool, counter: int, ephemeral: bytes
+    session: bytes, sender: str, recipient: str, opening: bool, counter: int, ephemeral: bytes, n_parts: int
 ) -> bytes:
-    """What the seal covers besides the content, unambiguously."""
+    """What the seal covers besides the content, unambiguously; how many parts there are, so that none is cut off."""
     names = b"".join(struct.pack(">I", len(name)) + name for name in (sender.encode(), recipient.encode()))
-    return session + names + struct.pack(">?Q", opening, counter) + ephemeral
+    return session + names + struct.pack(">?QI", opening, counter, n_parts) + ephemeral
 
 
 def _nonce(counter: int, place: int) -> bytes:

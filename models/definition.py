@@ -1,7 +1,7 @@
 """What a model is: a public definition, a contribution at each holder, an iteration at the coordinator.
 
-The definition is all that the parties agree on beforehand. It is plain data with one canonical byte string and
-one hash, so that a holder can see that it is asked what it has allowed, and nothing else.
+The definition is all that the parties agree on beforehand. It is plain data with one canonical byte string
+and one hash, so that a holder can see that it is asked what it has allowed, and nothing else.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Definition:
 
     @property
     def canonical(self) -> bytes:
-        """The one byte string of this definition: JSON, keys sorted, floats as their shortest exact decimal."""
+        """The one byte string of this definition: JSON, keys sorted, floats as their shortest decimals."""
         content = {"kind": self.kind, "parameters": self.parameters}
         return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
@@ -81,7 +81,9 @@ def _plain(value: Any, where: str) -> Any:
         return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
-    raise ModelError(f"{where} is {type(value).__name__}: a definition holds texts, numbers, lists and mappings")
+    raise ModelError(
+        f"{where} is {type(value).__name__}: a definition holds texts, numbers, lists and mappings"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,8 +197,8 @@ def _code_of_data(value: Any, reduce: Callable[[Any], Any]) -> Any:
         return ("dict", *sorted(repr((reduce(key), reduce(item))) for key, item in value.items()))
     if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
         return ("array", value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest())
-    call = getattr(type(value), "__call__", None)
-    return ("named", _name_of(value), reduce(call) if isinstance(call, FunctionType) else None)
+    call = value.__call__ if callable(value) and not isinstance(value, type) else None
+    return ("named", _name_of(value), reduce(call) if isinstance(call, MethodType) else None)
 
 
 def _is_filled(cell: Any) -> bool:

@@ -1,10 +1,11 @@
 """Maximum likelihood for any negative log-likelihood that is a sum over holders.
 
-Each holder returns, for a trial theta, its own negative log-likelihood with score and information: 1 + p + p(p + 1)/2
-numbers, and once the number of its rows. The coordinator sees only their sums and takes one Newton step a pass.
+Each holder returns, for a trial theta, its own negative log-likelihood with score and information: 1 + p +
+p(p + 1)/2 numbers, and once the number of its rows. The coordinator sees only their sums and takes one
+Newton step a pass.
 
-Who learns what: the coordinator every trial theta with the summed value, score and information there; the holders
-every trial theta, which are functions of those sums.
+Who learns what: the coordinator every trial theta with the summed value, score and information there; the
+holders every trial theta, which are functions of those sums.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from ..serialization.session_messages import Query
 from .definition import Definition, State, fingerprint
 from .differentiation import Derivatives, differentiate
 from .errors import EvaluationError, ModelError
-from .fit import Fit, estimated_covariance
-from .safeguarded_newton import DECREMENT, Bounds, Point, Progress, Vector, minimise
+from .fit import Fit
+from .information import estimated_covariance
+from .parameters import Bound, Vector, declared_bounds, parameter_names, start_values
+from .safeguarded_newton import Point, Progress, held, minimise
 from .total import Arrays, Total, could_not_evaluate
 
 Likelihood: TypeAlias = Callable[[Vector, Any], float]
-Bound: TypeAlias = tuple[float | None, float | None]
 
 _MAX_ITERATIONS = 100
 _PRECISE = 1e-6  # standard errors; what the rounding of the sums may leave without a remark
@@ -37,9 +39,10 @@ class MaximumLikelihood:
     Parameters
     ----------
     nll : callable
-        ``nll(theta, data) -> float`` for an array of shape (p,) and one holder's rows; additive over holders, 0 for
-        no rows, smooth. It may return NaN or infinity, overflow, or leave the domain of `math` where theta makes no
-        sense: the step is then shortened. Warnings of numpy are silenced while it runs.
+        ``nll(theta, data) -> float`` for an array of shape (p,) and one holder's rows; additive over
+        holders, 0 for no rows, smooth. It may return NaN or infinity, overflow, or leave the domain of
+        `math` where theta makes no sense: the step is then shortened. Warnings of numpy are silenced while
+        it runs.
     start : mapping of str to float
         The parameters' names, in the order of theta, and where to begin; strictly inside the bounds.
     bounds : mapping of str to (low, high), optional
@@ -66,12 +69,13 @@ class MaximumLikelihood:
         start: Mapping[str, float],
         bounds: Mapping[str, Bound] | None = None,
         nobs: Callable[[Any], int] = len,
+        *,
         gradient: Callable[[Vector, Any], Any] | None = None,
         hessian: Callable[[Vector, Any], Any] | None = None,
     ) -> None:
-        self.names = _names(start)
-        self.start = _start(start)
-        self.bounds = _bounds(self.names, self.start, bounds or {})
+        self.names = parameter_names(start)
+        self.start = start_values(start)
+        self.bounds = declared_bounds(self.names, self.start, bounds or {})
         self._nll, self._nobs, self._gradient, self._hessian = nll, nobs, gradient, hessian
         for name, function in (("nll", nll), ("nobs", nobs), ("gradient", gradient), ("hessian", hessian)):
             if function is not None and not callable(function):
@@ -80,14 +84,19 @@ class MaximumLikelihood:
     @property
     def definition(self) -> Definition:
         """The names, start and bounds, and a fingerprint of each function."""
-        functions = {"nll": self._nll, "nobs": self._nobs, "gradient": self._gradient, "hessian": self._hessian}
+        functions = {
+            "nll": self._nll,
+            "nobs": self._nobs,
+            "gradient": self._gradient,
+            "hessian": self._hessian,
+        }
         given = {name: fingerprint(function) for name, function in functions.items() if function is not None}
         return Definition(
             "MaximumLikelihood",
             {
                 "parameters": list(self.names),
                 "start": self.start.tolist(),
-                "bounds": [list(map(_none_if_infinite, pair)) for pair in zip(*self.bounds, strict=True)],
+                "bounds": self.bounds.to_pairs(),
                 "functions": given,
             },
         )
@@ -107,8 +116,8 @@ class MaximumLikelihood:
         Returns
         -------
         dict
-            ``nll`` (), ``score`` (p,), ``information`` (p(p + 1)/2,): the upper triangle, row by row; all of them NaN
-            where they cannot be evaluated. In the step "start" also ``nobs`` (), int64.
+            ``nll`` (), ``score`` (p,), ``information`` (p(p + 1)/2,): the upper triangle, row by row; all
+            of them NaN where they cannot be evaluated. In the step "start" also ``nobs`` (), int64.
 
         Raises
         ------
@@ -130,7 +139,9 @@ class MaximumLikelihood:
     def _theta_of(self, query: Query) -> Vector:
         theta = query.arrays.get("theta") if query.step in {"start", "trial"} else None
         if theta is None or theta.shape != self.start.shape or not np.isfinite(theta).all():
-            raise ModelError(f"the query {query.step!r} is none of a MaximumLikelihood with {len(self.names)} parameters")
+            raise ModelError(
+                f"the query {query.step!r} is none of a MaximumLikelihood with {len(self.names)} parameters"
+            )
         theta = theta.astype(np.float64)
         if (theta < self.bounds.lower).any() or (theta > self.bounds.upper).any():
             raise ModelError("the query asks for a theta outside the declared bounds")
@@ -218,7 +229,9 @@ class MaximumLikelihood:
         try:
             arrays = await total(Query("start", {"theta": theta}, may_fail=True))
         except EvaluationError:
-            values = ", ".join(f"{name!r}: {value:.6g}" for name, value in zip(self.names, theta, strict=True))
+            values = ", ".join(
+                f"{name!r}: {value:.6g}" for name, value in zip(self.names, theta, strict=True)
+            )
             raise ModelError(
                 f"some holder has no finite likelihood, score and information at start={{{values}}}: "
                 "choose another start, or bounds that keep nll within its domain"
@@ -234,7 +247,7 @@ class MaximumLikelihood:
 
     def _fit(self, last: Progress, nobs: int, states: list[State], suspicious: bool) -> Fit:
         point = last.point
-        at_bound = self.bounds.held(point) | self.bounds.touched(point.parameters)
+        at_bound = held(point, self.bounds) | self.bounds.touched(point.parameters)
         covariance, remarks, definite = estimated_covariance(point.hessian, self.names, ~at_bound)
         warnings = [*_remarks_on_the_end(last), *self._remarks_on_bounds(point, at_bound), *remarks]
         if suspicious:
@@ -263,10 +276,8 @@ class MaximumLikelihood:
             low, high = self.bounds.lower[index], self.bounds.upper[index]
             value = point.parameters[index]
             bound = low if value - low <= high - value else high
-            remarks.append(
-                f"{self.names[index]} is on its bound {bound:g}: it has no standard error, "
-                "and those of the others hold for it fixed there"
-            )
+            fixed = ", and those of the others hold for it fixed there" if len(self.names) > 1 else ""
+            remarks.append(f"{self.names[index]} is on its bound {bound:g}: it has no standard error{fixed}")
         return remarks
 
 
@@ -275,10 +286,10 @@ def _remarks_on_the_end(last: Progress) -> list[str]:
     if last.end == "exhausted":
         return [f"not converged after {last.iteration} iterations: {decrement:.2g} standard errors to go"]
     if last.end == "stuck":
-        return ["not converged: no step lowers the negative log-likelihood; check gradient=, and that nll is smooth"]
+        return ["not converged: no step lowers nll further; check gradient=, and that nll is smooth"]
     if last.end == "runaway":
         return ["not converged: a parameter runs away, the likelihood has no finite maximum"]
-    if decrement > max(_PRECISE, DECREMENT):
+    if decrement > _PRECISE:
         return [f"the rounding of the sums leaves the estimates uncertain by {decrement:.2g} standard errors"]
     return []
 
@@ -294,7 +305,9 @@ def _state(progress: Progress) -> State:
     )
 
 
-def _array(name: str, function: Callable[..., Any], data: Any, shape: tuple[int, ...], theta: Vector) -> Vector:
+def _array(
+    name: str, function: Callable[..., Any], data: Any, shape: tuple[int, ...], theta: Vector
+) -> Vector:
     """Call a user's function; NaN where it says that theta makes no sense."""
     try:
         result = np.asarray(function(theta, data), dtype=np.float64)
@@ -306,46 +319,3 @@ def _array(name: str, function: Callable[..., Any], data: Any, shape: tuple[int,
         wanted = "one number: sum over the rows" if not shape else f"an array of shape {shape}"
         raise ModelError(f"{name} returned an array of shape {result.shape}; it must return {wanted}")
     return result.reshape(shape)
-
-
-# Checks of what the user gives.
-
-
-def _names(start: Mapping[str, float]) -> tuple[str, ...]:
-    if not isinstance(start, Mapping) or not start or not all(isinstance(name, str) for name in start):
-        raise ModelError('start names the parameters and where to begin, for instance {"lambda": 5.0}')
-    return tuple(start)
-
-
-def _start(start: Mapping[str, float]) -> Vector:
-    for name, value in start.items():
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not np.isfinite(value):
-            raise ModelError(f"the start of {name!r} is no finite number: choose one inside its bounds")
-    return np.array([float(value) for value in start.values()])
-
-
-def _bounds(names: tuple[str, ...], start: Vector, bounds: Mapping[str, Bound]) -> Bounds:
-    unknown = sorted(set(bounds) - set(names))
-    if unknown:
-        raise ModelError(f"bounds for {', '.join(unknown)}, but the parameters are {', '.join(names)}: rename them")
-    pairs = [_bound_pair(name, bounds.get(name, (None, None))) for name in names]
-    lower, upper = (np.array(side) for side in zip(*pairs, strict=True))
-    for name, value, low, high in zip(names, start, lower, upper, strict=True):
-        if not low < value < high:
-            raise ModelError(f"the start {value:g} of {name!r} is not strictly inside its bounds ({low:g}, {high:g})")
-    return Bounds(lower, upper)
-
-
-def _bound_pair(name: str, pair: Bound) -> tuple[float, float]:
-    try:
-        low, high = pair
-        low, high = -np.inf if low is None else float(low), np.inf if high is None else float(high)
-    except (TypeError, ValueError):
-        raise ModelError(f"the bounds of {name!r} are a pair (low, high), None for no bound") from None
-    if not low < high:
-        raise ModelError(f"the bounds of {name!r} are empty: give (low, high) with low < high")
-    return low, high
-
-
-def _none_if_infinite(bound: float) -> float | None:
-    return float(bound) if np.isfinite(bound) else None

@@ -3,16 +3,17 @@
 Every pass returns value, gradient and Hessian at one point, so the unit of cost is the trial point, never the
 function value, and the last accepted point brings the information for its standard errors along.
 
-- *Direction*: Newton on the parameters that are not held at a bound. Negative curvature is turned round, vanishing
-  curvature replaced by a small one, in units in which the Hessian has a unit diagonal. What would leave the bounds
-  is put on them, and the rest solved again (an active set).
-- *Step*: the full step first. It must lower the value by Armijo's rule; otherwise it is shortened to the minimum of
-  the parabola through what is known, at least to a half. A point that some holder cannot evaluate halves it; where
-  a bound itself cannot be evaluated, 0.995 of the way is gone instead.
+- *Direction*: Newton on the parameters that are not held at a bound. Negative curvature is turned round,
+  vanishing curvature replaced by a small one, in units in which the Hessian has a unit diagonal. What would
+  leave the bounds is put on them, and the rest solved again (an active set).
+- *Step*: the full step first. It must lower the value by Armijo's rule; otherwise it is shortened to the
+  minimum of the cubic through both values and slopes, at least to a half. A point that some holder cannot
+  evaluate halves it; where a bound itself cannot be evaluated, 0.995 of the way is gone instead.
 - *End*: when no combination of parameters would move by more than 1e-9 of its own standard error (the Newton
   decrement), or when the predicted decrease drowns in the rounding of the value.
 
-Nocedal and Wright, Numerical Optimization (2006), sections 3.4, 3.5 and 18.5; the fraction to the boundary is section 19.2's.
+Nocedal and Wright, Numerical Optimization (2006), sections 3.4, 3.5 and 16.7; the fraction to the boundary
+is section 19.2's.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Vector: TypeAlias = NDArray[np.float64]
+from .information import SINGULAR, scaled_spectrum
+from .parameters import Bounds, Vector
+
 Mask: TypeAlias = NDArray[np.bool_]
 
 DECREMENT = 1e-9  # standard errors
-SINGULAR = 1e-8  # eigenvalue of the information with unit diagonal
 _SUFFICIENT_DECREASE = 1e-4
 _ROUNDING = 1e-11  # of the value: what summing over many rows may lose
 _LEAST_EIGENVALUE = 1e-9
-_MOST_HALVINGS = 40
+_MOST_HALVINGS = 30
 _FRACTION_TO_BOUNDARY = 0.995
 _LONGEST_STEP = 1e3  # in units of max(1, |parameter|)
 
@@ -49,39 +51,19 @@ class Point(NamedTuple):
 Evaluate: TypeAlias = Callable[[Vector], Awaitable[Point | None]]  # None: some holder could not
 
 
-class Bounds(NamedTuple):
-    """Lower and upper bounds, infinite where there are none."""
+def held(point: Point, bounds: Bounds) -> Mask:
+    """Return which parameters are at a bound that the gradient pushes them against.
 
-    lower: Vector
-    upper: Vector
-
-    def held(self, point: Point) -> Mask:
-        """Return which parameters are at a bound that the gradient pushes them against.
-
-        At a bound is: on it; or, where it cannot be evaluated, so near that going on could lower the value by
-        1e-10 at most, and nearer than a thousandth of a standard error.
-        """
-        distance = self._distance_ahead(point)
-        reachable = np.where(np.isfinite(distance), distance, 1.0)
-        gain = np.abs(point.gradient) * reachable
-        width = reachable * np.sqrt(np.maximum(np.diag(point.hessian), 0))
-        return np.isfinite(distance) & (gain <= 1e-10) & (width <= 1e-3) & (point.gradient != 0)
-
-    def _distance_ahead(self, point: Point) -> Vector:
-        """Return the distance to the bound in the direction of descent."""
-        below, above = point.parameters - self.lower, self.upper - point.parameters
-        return np.where(point.gradient > 0, below, above)
-
-    def clipped(self, parameters: Vector) -> Vector:
-        """Return the parameters within the bounds, exactly on one where only rounding keeps them off it."""
-        result = np.clip(parameters, self.lower, self.upper)
-        for bound in self:
-            result = np.where(np.isclose(result, bound, rtol=1e-15, atol=0), bound, result)
-        return result
-
-    def touched(self, parameters: Vector) -> Mask:
-        """Return which parameters lie exactly on a bound."""
-        return (parameters == self.lower) | (parameters == self.upper)
+    At a bound is: on it; or, where it cannot be evaluated, so near that going on could lower the value by
+    1e-10 at most, and nearer than a thousandth of a standard error.
+    """
+    below, above = point.parameters - bounds.lower, bounds.upper - point.parameters
+    distance = np.where(point.gradient > 0, below, above)  # ahead, downhill
+    reachable = np.where(np.isfinite(distance), distance, 1.0)
+    gain = np.abs(point.gradient) * reachable
+    width = reachable * np.sqrt(np.maximum(np.diag(point.hessian), 0))
+    near = np.isfinite(distance) & (gain <= 1e-10) & (width <= 1e-3)
+    return np.asarray(near & (point.gradient != 0), dtype=np.bool_)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,17 +107,6 @@ class Progress:
     suspicious: bool = False
 
 
-def scaled_spectrum(hessian: Vector) -> tuple[Vector, Vector, Vector]:
-    """Return scale, eigenvalues and eigenvectors of the Hessian brought to a unit diagonal.
-
-    ``hessian = outer(scale, scale) * (vectors @ diag(eigenvalues) @ vectors.T)``.
-    """
-    diagonal = np.abs(np.diag(hessian))
-    scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-    eigenvalues, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
-    return scale, eigenvalues, vectors
-
-
 def direction(point: Point, bounds: Bounds, reach: float = 1.0) -> Direction:
     """Return the safeguarded Newton direction at a point.
 
@@ -148,12 +119,12 @@ def direction(point: Point, bounds: Bounds, reach: float = 1.0) -> Direction:
     reach : float
         How much of the way to a bound may be gone: 1 onto it.
     """
-    free = ~bounds.held(point)
+    free = ~held(point, bounds)
     step = np.zeros(len(free))
     if not free.any():
         return Direction(step, 0.0, True)
     newton, convex = _newton(point.gradient[free], point.hessian[np.ix_(free, free)])
-    decrement = float(np.sqrt(max(0.0, -newton @ point.gradient[free])))
+    decrement = float(np.sqrt(max(0.0, -float(newton @ point.gradient[free]))))
     if not convex and decrement <= DECREMENT:  # a saddle or a maximum: leave it along negative curvature
         newton = _escape(point.gradient[free], point.hessian[np.ix_(free, free)])
     step[free] = _limited(newton, point.parameters[free])
@@ -172,7 +143,7 @@ def _newton(gradient: Vector, hessian: Vector) -> tuple[Vector, bool]:
 def _escape(gradient: Vector, hessian: Vector) -> Vector:
     """Return one standard error along the direction of most negative curvature, downhill if it slopes."""
     scale, eigenvalues, vectors = scaled_spectrum(hessian)
-    away = vectors[:, 0] / scale / np.sqrt(-eigenvalues[0])
+    away: Vector = vectors[:, 0] / scale / np.sqrt(-eigenvalues[0])
     return -away if gradient @ away > 0 else away
 
 
@@ -196,7 +167,9 @@ def _within(step: Vector, point: Point, bounds: Bounds, reach: float) -> Vector:
         if moving.any():
             fixed = ~moving
             slope = point.gradient[moving] + point.hessian[np.ix_(moving, fixed)] @ result[fixed]
-            result[moving] = _limited(_newton(slope, point.hessian[np.ix_(moving, moving)])[0], point.parameters[moving])
+            result[moving] = _limited(
+                _newton(slope, point.hessian[np.ix_(moving, moving)])[0], point.parameters[moving]
+            )
     if result @ point.gradient < 0 or not (step @ point.gradient < 0):
         return result
     # The active set lost the descent: go along the unbounded step as far as the first bound.
@@ -219,7 +192,8 @@ async def minimise(
     Parameters
     ----------
     evaluate : callable
-        Awaitable; one pass for value, gradient and Hessian at a point within bounds. None if it has none there.
+        Awaitable; one pass for value, gradient and Hessian at a point within bounds. None if it has none
+        there.
     start : Point
         An evaluated point within the bounds.
     bounds : Bounds
@@ -232,13 +206,14 @@ async def minimise(
     Yields
     ------
     Progress
-        The last one says in `end` why it is the last; if no step was found it repeats the last accepted point.
+        The last one says in `end` why it is the last; if no step was found it repeats the last accepted
+        point.
     """
     search = _Search(evaluate, bounds)
     now = Progress(start, direction(start, bounds), iteration, 0, n_passes)
     previous = now
     while True:
-        end = _end(now, max_iterations)
+        end = _end(now, previous, max_iterations)
         if end is None:
             yield now
             search.n_passes = now.n_passes
@@ -254,24 +229,29 @@ async def minimise(
         return
 
 
-def _end(now: Progress, max_iterations: int) -> str | None:
+def _end(now: Progress, previous: Progress, max_iterations: int) -> str | None:
     if now.direction.decrement <= DECREMENT and (now.direction.convex or not now.direction.step.any()):
         return "stationary"
+    if _steady(now, previous) and _drowns(now.point, now.direction.step):
+        return "rounding"
     return "exhausted" if now.iteration >= max_iterations else None
 
 
 def _runs_away(now: Progress, previous: Progress, start: Vector) -> bool:
-    """Tell whether Newton's steps, which shrink quadratically near a minimum, go on at their old length."""
-    if now.iteration == previous.iteration:
-        return False
-    steady = now.direction.decrement > 0.1 * previous.direction.decrement
+    """Tell whether Newton's steps go on at their old length, far beyond where they have been."""
     travelled = np.maximum(np.abs(now.point.parameters), np.abs(now.point.parameters - start))
-    return bool(steady and (np.abs(now.direction.step) > 1e-3 * travelled).any())
+    return _steady(now, previous) and bool((np.abs(now.direction.step) > 1e-3 * travelled).any())
+
+
+def _steady(now: Progress, previous: Progress) -> bool:
+    """Tell whether the distance to go no longer shrinks as it does near a minimum, quadratically."""
+    return now.iteration > previous.iteration and now.direction.decrement > 0.1 * previous.direction.decrement
 
 
 def _drowns(point: Point, step: Vector) -> bool:
     """Tell whether the decrease that a step promises is below the rounding of the value."""
-    return bool(abs(step @ point.gradient) <= _ROUNDING * (1 + abs(point.value)))
+    promised = max(abs(float(step @ point.gradient)), abs(float(step @ point.hessian @ step)))
+    return promised <= _ROUNDING * (1 + abs(point.value))
 
 
 class _Search:
@@ -321,17 +301,27 @@ class _Search:
 
 
 def _shortening(point: Point, trial: Point, step: Vector) -> float:
-    """Return the factor to the minimum of the parabola through two values and one slope, within [0.1, 0.5]."""
-    slope = float(step @ point.gradient)
-    bend = trial.value - point.value - slope
-    return float(np.clip(-slope / (2 * bend), 0.1, 0.5)) if bend > 0 else 0.5
+    """Return the factor to the minimum of the cubic through both values and slopes, within [0.1, 0.5].
+
+    Nocedal and Wright, equation 3.59, for the interval [0, 1]. The slope at the trial point came with its
+    pass; without it, the parabola is misled by likelihoods that rise to infinity at a bound.
+    """
+    here, there = float(step @ point.gradient), float(step @ trial.gradient)
+    first = here + there - 3 * (trial.value - point.value)
+    discriminant = first**2 - here * there
+    if discriminant < 0:
+        return 0.5
+    root = discriminant**0.5
+    denominator = there - here + 2 * root
+    return min(0.5, max(0.1, 1 - (there + root - first) / denominator)) if denominator > 0 else 0.5
 
 
 def _contradicts(before: Point, after: Point) -> bool:
     """Tell whether derivatives contradict the values between two points half a standard error apart or less.
 
-    Over so short a step the mean slope must explain the change of the value, and the mean curvature the change
-    of the slope; a tenth is far more than a smooth function leaves unexplained. Steps too short to show it pass.
+    Over so short a step the mean slope must explain the change of the value, and the mean curvature the
+    change of the slope; a tenth is far more than a smooth function leaves unexplained. Steps too short to
+    show it pass.
     """
     step = after.parameters - before.parameters
     curvature = (before.hessian + after.hessian) / 2

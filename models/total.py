@@ -48,6 +48,16 @@ def could_not_evaluate(error: BaseException) -> bool:
     return type(error) is ValueError and str(error).startswith(_DOMAIN_MESSAGES)
 
 
+def contribute(model: Contributor, data: Any, query: Query) -> Arrays:
+    """Run a model's contribution at a holder and bring it into the form that protocols sum.
+
+    As `evaluate`, but values that are not finite stay in place: a holder that voids a session in secret must
+    announce the same shapes as the others.
+    """
+    with np.errstate(all="ignore" if query.may_fail else "warn"):
+        return _checked(model.contribution(data, query))
+
+
 def evaluate(model: Contributor, data: Any, query: Query) -> Arrays | None:
     """Run a model's contribution at a holder and bring it into the form that protocols sum.
 
@@ -75,8 +85,7 @@ def evaluate(model: Contributor, data: Any, query: Query) -> Arrays | None:
         Whatever else the contribution raises: a mistake is never taken for a failed trial point.
     """
     try:
-        with np.errstate(all="ignore" if query.may_fail else "warn"):
-            arrays = _checked(model.contribution(data, query))
+        arrays = contribute(model, data, query)
     except (ArithmeticError, ValueError) as error:  # LinAlgError is a ValueError
         if query.may_fail and could_not_evaluate(error):
             return None
@@ -117,9 +126,9 @@ def pooled(model: Contributor, datasets: Sequence[Any]) -> Total:
     Returns
     -------
     Total
-        Raises `EvaluationError` if any holder could not evaluate a query that may fail, `DataError` if a value
-        of another query is not finite, a total is out of range, or the contributions differ in names, shapes or
-        dtypes.
+        Raises `EvaluationError` if any holder could not evaluate a query that may fail, `DataError` if a
+        value of another query is not finite, a total is out of range, or the contributions differ in names,
+        shapes or dtypes.
     """
 
     async def total(query: Query) -> Arrays:
@@ -140,7 +149,9 @@ def _sum(contributions: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
     forms = [{name: (a.shape, a.dtype.str) for name, a in arrays.items()} for arrays in contributions]
     for index, form in enumerate(forms):
         if form != forms[0]:
-            raise DataError(f"data set {index} contributes {form}, data set 0 {forms[0]}: return the same arrays")
+            raise DataError(
+                f"data set {index} contributes {form}, data set 0 {forms[0]}: return the same arrays"
+            )
     return {name: _sum_arrays(name, [c[name] for c in contributions]) for name in contributions[0]}
 
 

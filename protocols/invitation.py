@@ -42,6 +42,7 @@ from .encoding import ArrayEncoding, Limbs, ValueRangeError, plan
 from .errors import InvalidMessageError, RefusedError, SetupError
 from .key_agreement import Identity, SessionKeys, verify
 from .party import PartyId, Roster
+from .secret import Secret
 
 S = TypeVar("S", Invitation, Ready, Begin, Closed)
 
@@ -104,8 +105,8 @@ class Opened:
         return hashlib.sha256(joined).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+@dataclass(frozen=True, slots=True, repr=False)
+class Prepared(Secret):
     """A holder's contribution, ready to be masked. *Never sent.*
 
     Attributes
@@ -118,9 +119,6 @@ class Prepared:
 
     specifications: tuple[ArraySpecification, ...]
     words: tuple[Limbs, ...] | None
-
-    def __repr__(self) -> str:
-        return f"<Prepared: {len(self.specifications)} arrays, secret>"
 
 
 # Steps
@@ -225,6 +223,18 @@ def prepare(
     except SetupError as error:
         raise Declined(UNSUITABLE, str(error)) from None
     return Prepared(specifications, words)
+
+
+def check_invitation(invitation: Invitation, keys: SessionKeys) -> None:
+    """Refuse an invitation that is not the coordinator's, to this session, among the pinned parties.
+
+    A holder keeps account of what it has released by the invitation's session, and signs whether it has
+    by its keys' session: were they two, a coordinator could have one word signed for another session.
+    """
+    coordinator = keys.roster.coordinator
+    belongs = invitation.session == keys.session and invitation.roster == keys.roster.parties
+    if not belongs or not is_signed(invitation, keys.roster, coordinator):
+        raise InvalidMessageError("an invitation that the coordinator has not signed", suspects=[coordinator])
 
 
 def check_ready(invitation: Invitation, roster: Roster, holder: PartyId, ready: Ready) -> None:
@@ -332,8 +342,7 @@ async def join_session(
     coordinator = roster.coordinator
     # Invitation
     invitation = await channel.receive(Invitation, sender=coordinator)
-    if invitation.roster != roster.parties or not is_signed(invitation, roster, coordinator):
-        raise InvalidMessageError("an invitation that the coordinator has not signed", suspects=[coordinator])
+    check_invitation(invitation, keys)
     keys.learn(coordinator, invitation.ephemeral)
     # Readiness
     try:

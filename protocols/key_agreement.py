@@ -15,7 +15,6 @@ open the frames of past sessions; one who holds both identities of a pair at the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NoReturn
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -26,26 +25,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from ..serialization.session_messages import Party
 from .errors import EquivocationError, InvalidMessageError, MisuseError
 from .party import PartyId, Roster
+from .secret import Secret
 
 RandomBytes = Callable[[int], bytes]
 
 KEY_BYTES = 32
-
-
-class Secret:
-    """What must never leave its process: no repr, no pickle, no copy. *Never sent.*"""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: secret>"
-
-    def __reduce__(self) -> NoReturn:
-        raise MisuseError(f"{type(self).__name__} is secret and never leaves its process")
-
-    def __copy__(self) -> NoReturn:
-        raise MisuseError(f"{type(self).__name__} is secret and is not copied")
-
-    def __deepcopy__(self, memo: object) -> NoReturn:
-        raise MisuseError(f"{type(self).__name__} is secret and is not copied")
 
 
 class Identity(Secret):
@@ -134,6 +118,7 @@ class SessionKeys(Secret):
         self._ephemerals: dict[PartyId, bytes] = {}
         self._shared: dict[PartyId, bytes] = {}
         self._taken: set[tuple[PartyId, str]] = set()
+        self._counters: dict[PartyId, int] = {}
 
     def learn(self, peer: PartyId, ephemeral: bytes) -> None:
         """Note a peer's fresh public key; a second, different one is an `EquivocationError`."""
@@ -159,8 +144,16 @@ class SessionKeys(Secret):
         peer = recipient if sender == self.me else sender
         known = self._ephemerals.get(peer)
         secret = self._pair_secret(peer) if ephemeral in (None, known) else self._mix(peer, ephemeral or b"")
-        label = f"tacit {purpose}\0{sender}\0{recipient}".encode()
-        return derive(secret, salt=self.session, purpose=label)
+        return derive(secret, salt=self.session, purpose=_label("direction", purpose, sender, recipient))
+
+    def take_counter(self, peer: PartyId) -> int:
+        """The next number of a frame to a peer, from 0: each is given out once in a session.
+
+        It stands here and not with the links, so that links made twice cannot use a nonce twice.
+        """
+        counter = self._counters.get(peer, 0)
+        self._counters[peer] = counter + 1
+        return counter
 
     def opening_key(self, sender: PartyId, recipient: PartyId, ephemeral: bytes, purpose: str) -> bytes:
         """The key of a session's first frame, when only its sender has a fresh key (Noise K: es, ss)."""
@@ -170,7 +163,7 @@ class SessionKeys(Secret):
         else:
             static = self.roster[sender].agreement_key
             material = self.identity.exchange(ephemeral) + self.identity.exchange(static)
-        label = f"tacit opening {purpose}\0{sender}\0{recipient}".encode()
+        label = _label("opening", purpose, sender, recipient)
         return derive(material, salt=self.session + ephemeral, purpose=label)
 
     def take_pair_key(self, peer: PartyId, purpose: str, binding: bytes) -> bytes:
@@ -187,7 +180,7 @@ class SessionKeys(Secret):
             raise MisuseError(f"the pair key for {purpose} was already used in this session")
         self._taken.add((peer, purpose))
         low, high = sorted((self.me, peer))
-        label = f"tacit {purpose}\0{low}\0{high}\0".encode() + binding
+        label = _label("pair", purpose, low, high) + binding
         return derive(self._pair_secret(peer), salt=self.session, purpose=label)
 
     def _pair_secret(self, peer: PartyId) -> bytes:
@@ -199,9 +192,19 @@ class SessionKeys(Secret):
         return self._shared[peer]
 
     def _mix(self, peer: PartyId, ephemeral: bytes) -> bytes:
-        """All four exchanges of the pair, in an order both sides know."""
+        """All four exchanges of the pair and both fresh public keys, in an order both sides know.
+
+        The public keys are there because X25519 gives equal secrets for some different ones.
+        """
         static = self.roster[peer].agreement_key
         mine_static, static_mine = exchange(self._secret, static), self.identity.exchange(ephemeral)
-        crossed = (mine_static, static_mine) if self.me < peer else (static_mine, mine_static)
         fresh, lasting = exchange(self._secret, ephemeral), self.identity.exchange(static)
-        return fresh + crossed[0] + crossed[1] + lasting
+        if self.me < peer:
+            return fresh + mine_static + static_mine + lasting + self.ephemeral + ephemeral
+        return fresh + static_mine + mine_static + lasting + ephemeral + self.ephemeral
+
+
+def _label(*parts: str) -> bytes:
+    """What a key is for, unambiguously: each part after its length."""
+    octets = [part.encode() for part in ("tacit 1", *parts)]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in octets)

@@ -40,7 +40,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, NoReturn, Self, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Self, SupportsIndex, TypeAlias
 
 import gmpy2
 import numpy as np
@@ -49,6 +49,7 @@ from numpy.typing import NDArray
 from phe import PaillierPrivateKey, PaillierPublicKey
 
 from .errors import InvalidMessageError, MisuseError, RangeError, SetupError
+from .secret import Secret
 
 if TYPE_CHECKING:
     from .paillier_noise import NoisePool
@@ -57,7 +58,7 @@ RandomBytes: TypeAlias = Callable[[int], bytes]
 Ciphertexts: TypeAlias = NDArray[np.uint8]  # (count, ciphertext_bytes), big-endian
 
 MINIMUM_KEY_BITS = 64  # below, the search for primes may not end; what is *secure* is the setup's affair
-MAXIMUM_KEY_BITS = 16384  # above, checking a stranger's modulus takes minutes
+MAXIMUM_KEY_BITS = 16384  # above, merely checking a stranger's modulus takes many seconds
 _KEY_ID_DOMAIN = b"tacit Paillier public key, version 1\x00"
 _PRIMORIAL = gmpy2.primorial(2**16)  # the product of all primes below 2^16
 _SIEVE = gmpy2.primorial(2000)
@@ -163,18 +164,7 @@ def _weakness(n: mpz) -> str:
     return "prime" if gmpy2.is_prime(n) else ""
 
 
-class NeverSent:
-    """Base of what must not leave its process: refuses to be pickled and to be copied."""
-
-    __slots__ = ()
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise MisuseError(
-            f"a {type(self).__name__} is never sent, stored or copied: keep it where it was made"
-        )
-
-
-class _PrimePart(NeverSent):
+class _PrimePart(Secret):
     """Decryption modulo one prime factor of n; *never sent*."""
 
     __slots__ = ("_factor", "_prime", "_prime_squared")
@@ -198,7 +188,7 @@ class _PrimePart(NeverSent):
         return plaintexts
 
 
-class PrivateKey(NeverSent):
+class PrivateKey(Secret):
     """The two prime factors of a modulus.
 
     *Never sent.*  Shown without its secrets; pickling and copying raise `MisuseError`.
@@ -415,7 +405,7 @@ def add_encrypted(
     Raises
     ------
     RangeError, MisuseError, InvalidMessageError
-        As `encrypt`; vectors of different lengths; ciphertexts of a foreign shape.
+        As `encrypt`; for vectors of different lengths; for ciphertexts of a foreign shape.
     """
     incoming = _to_integers(public_key, ciphertexts)
     _same_count(incoming, plaintexts)

@@ -44,7 +44,8 @@ import numpy as np
 from gmpy2 import mpz
 
 from .errors import SetupError
-from .paillier import NeverSent, PublicKey, RandomBytes, random_units
+from .paillier import PublicKey, RandomBytes, random_units
+from .secret import Secret
 
 MAXIMUM_WINDOW_BITS = 10  # the table grows as 2^w / w: 54 MB for 10 bits at 2048
 _AUTOMATIC_WINDOW_BITS = 8  # 18 MB at 2048, 39 MB at 3072; beyond, memory doubles for a tenth of the time
@@ -131,7 +132,7 @@ def _exponent_bits(bits: int) -> int:
     return (bits + 1) // 2
 
 
-class FixedBaseNoise(Noise, NeverSent):
+class FixedBaseNoise(Noise, Secret):
     """DJN noise b^a from a table of powers of one base.
 
     *Never sent*, and shown without its contents.
@@ -231,7 +232,7 @@ def _powers(modulus: mpz, base: mpz, bits: int, window_bits: int) -> list[tuple[
     return tables
 
 
-class NoisePool(NeverSent):
+class NoisePool(Secret):
     """Noise drawn ahead of time for one key; every entry is given out once.
 
     *Never sent.*  Safe to share between threads if `random_bytes` is (the system's randomness is).  A

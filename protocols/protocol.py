@@ -19,14 +19,24 @@ from ..serialization.session_messages import Abort, Begin, Closed, Finished, Inv
 from .channel import Channel, Role
 from .encoding import ArrayEncoding, Limbs
 from .errors import AbortedError, DropoutError, SetupError
-from .invitation import NO_SIGNATURE, Opened, Prepared, is_signed, join_session, open_session, signed
+from .invitation import (
+    NO_SIGNATURE,
+    NOT_ALLOWED,
+    Declined,
+    Opened,
+    Prepared,
+    is_signed,
+    join_session,
+    open_session,
+    signed,
+)
 from .key_agreement import SessionKeys
 from .party import PartyId, Roster
 from .session import abort_reason
 
 Memory = TypeVar("Memory")
 
-CLOSING_SECONDS = 5.0
+CLOSING_SECONDS = 60.0  # a survivor may be computing, and answers only then; the lost are not waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +77,8 @@ class Cost:
     rounds : int
         Messages one after the other, from invitation to total.
     bytes_sent_by_holder : int
-        Bytes of frames each holder sends, without the frames of the session's start.
+        Bytes of the frame of the protocol itself that each holder sends, at most, before the links seal
+        it (some three hundred more), without the frames of the session's start and end.
     """
 
     rounds: int
@@ -104,7 +115,16 @@ class Protocol(ABC, Generic[Memory]):
     """
 
     title: ClassVar[str]
-    minimum_holders: int
+
+    @property
+    @abstractmethod
+    def minimum_holders(self) -> int:
+        """With fewer holders the sum has one honest input."""
+
+    @property
+    @abstractmethod
+    def colluding(self) -> int:
+        """How many holders may pool with the coordinator: n_C."""
 
     @property
     @abstractmethod
@@ -224,9 +244,15 @@ def holder_role(
         release(invitation)
         released = True
 
+    def examine_options(invitation: Invitation) -> Prepared:
+        # What this role does must be what the invitation promises, or all consented to something else.
+        if invitation.protocol != protocol.options:
+            raise Declined(NOT_ALLOWED, "the invitation asks for other options than this role's")
+        return examine(invitation)
+
     async def take_part(channel: Channel) -> bool:
         protocol.check_roster(keys.roster)
-        joined = await join_session(channel, keys, examine)
+        joined = await join_session(channel, keys, examine_options)
         if joined is None:
             return False
         opened, prepared = joined
@@ -237,11 +263,19 @@ def holder_role(
         return True
 
     async def role(channel: Channel) -> bool:
+        coordinator = keys.roster.coordinator
         try:
-            return await take_part(channel)
+            try:
+                return await take_part(channel)
+            except DropoutError as loss:
+                if coordinator in loss.missing:
+                    raise
+                # Another holder is lost. The coordinator notices too, breaks off, and asks for our word.
+                await channel.receive(Finished, sender=coordinator)
+                raise
         except AbortedError as end:
-            if end.party == keys.roster.coordinator:
-                channel.send(keys.roster.coordinator, closed_by(keys, forwarded=released))
+            if end.party == coordinator:
+                channel.send(coordinator, closed_by(keys, forwarded=released))
             raise
 
     return role

@@ -41,6 +41,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from numpy.typing import NDArray
 
+from ..serialization.codec import encode
 from ..serialization.ring_paillier_messages import PartialSum, RingPaillierOptions, RingParameters
 from ..serialization.schema import Message
 from . import paillier
@@ -48,19 +49,20 @@ from .channel import Channel
 from .encoding import ArrayEncoding, Limbs
 from .errors import InvalidMessageError, SetupError, VoidedError
 from .invitation import Opened
-from .key_agreement import RandomBytes, Secret, SessionKeys
+from .key_agreement import RandomBytes, SessionKeys
 from .packing import Packing, expected_tags, packing_for, required_bits, tags
 from .paillier import PrivateKey, PublicKey
 from .paillier_noise import FixedBaseNoise, NoisePool, StrictNoise, best_window
 from .party import PartyId
 from .protocol import Attack, Cost, Protocol, Trust
+from .secret import Secret
 
 MINIMUM_KEY_BITS = 2048
 HOP_SECONDS = 60.0
 EXPECTED_PASSES = 16  # with one key: what a noise table is sized for
 MASK_PURPOSE = "ring mask"
 EXCESS_BYTES = 16  # a residue of so many extra bytes is within 2^-128 of uniform
-FRAME_BYTES = 400  # of a sealed PartialSum, beside its ciphertexts
+POOLS_KEPT = 4  # a table has tens of megabytes, and a coordinator may come with ever new keys
 
 Ciphertexts = NDArray[np.uint8]
 
@@ -75,13 +77,13 @@ class RingMemory(Secret):
     ----------
     keys : dict of int to PrivateKey
         The coordinator's keys by modulus.
-    pools : dict of bytes to (int, NoisePool)
-        A holder's noise by key id, with the table's window in bits. Each entry is used once.
+    pools : dict of (bytes, str) to (int, NoisePool)
+        A holder's noise by key id and kind, with the table's window in bits. Each entry is used once.
     """
 
     def __init__(self) -> None:
         self.keys: dict[int, PrivateKey] = {}
-        self.pools: dict[bytes, tuple[int, NoisePool]] = {}
+        self.pools: dict[tuple[bytes, str], tuple[int, NoisePool]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +136,15 @@ def keys_needed(encodings: Sequence[ArrayEncoding], n_holders: int, key_bits: in
 
     A product of k moduli of b bits each has at least k (b − 1) + 1 bits.
     """
-    return max(1, -(-(required_bits(encodings, n_holders) + 1) // (key_bits - 1)))
+    return max(1, -(-required_bits(encodings, n_holders) // (key_bits - 1)))
 
 
 def ring_order(opened: Opened, *, masks: bool) -> tuple[PartyId, ...]:
-    """The holders in the order of a hash that no single party chooses.
+    """The holders in the order of a hash.
 
-    With masks the order hides nothing, and is shuffled by every session's fresh keys. Without them it is
-    drawn once from the roster and the model: reshuffling each pass would add up what neighbours see.
+    With masks the order hides nothing (a coordinator that tries many keys may choose it), and is shuffled
+    by every session. Without them it is drawn once from the roster and the model: reshuffling each pass
+    would add up what neighbours see.
     """
     seed = opened.binding if masks else opened.roster.digest + opened.invitation.definition
     return tuple(
@@ -369,7 +372,7 @@ class RingPaillier(Protocol[RingMemory]):
         return cls(options.key_bits, options.masks, noise, options.fresh_keys, options.colluding)
 
     @property
-    def minimum_holders(self) -> int:  # type: ignore[override]
+    def minimum_holders(self) -> int:
         """At least two honest inputs beside those that may collude, and never fewer than three."""
         return max(self.colluding + 2, 3)
 
@@ -413,7 +416,17 @@ class RingPaillier(Protocol[RingMemory]):
         n_keys = keys_needed(encodings, n_holders, self.key_bits)
         capacity = n_keys * (self.key_bits - 1)
         n_plaintexts = packing_for(encodings, n_holders, capacity).n_plaintexts + 1
-        return Cost(4 + n_holders, n_keys * n_plaintexts * (self.key_bits // 4) + FRAME_BYTES)
+        rows, width = n_keys * n_plaintexts, -(-2 * self.key_bits // 8)
+        frame = encode(
+            PartialSum(
+                session=bytes(32),
+                hop=n_holders,
+                binding=bytes(32),
+                key_id=bytes(32),
+                ciphertexts=np.zeros((rows, width), dtype=np.uint8),
+            )
+        )
+        return Cost(4 + n_holders, frame.size)
 
     def memory(self) -> RingMemory:
         """Keys and noise, none yet."""
@@ -425,7 +438,8 @@ class RingPaillier(Protocol[RingMemory]):
         """Make as many keys as the widest value needs, unless they are there already."""
         n_holders = encodings[0].n_contributions if encodings else self.minimum_holders
         n_keys = keys_needed(encodings, n_holders, self.key_bits)
-        moduli = [] if self.fresh_keys else list(memory.keys)
+        kept = [] if self.fresh_keys else memory.keys
+        moduli = [n for n in kept if n.bit_length() == self.key_bits]
         while len(moduli) < n_keys:
             key = await channel.compute(paillier.generate_keys, self.key_bits, channel.random_bytes)
             memory.keys[key.public_key.n] = key
@@ -446,7 +460,8 @@ class RingPaillier(Protocol[RingMemory]):
         if len(set(parameters.moduli)) != len(parameters.moduli):
             raise InvalidMessageError("a Begin with a key twice", culprits=[opened.roster.coordinator])
         keys = tuple(_validated(n, self.key_bits) for n in parameters.moduli)
-        capacity = math.prod(key.n for key in keys).bit_length() - 1
+        # What keys of this length hold at least: the same whatever the keys, as `cost` foretells.
+        capacity = len(keys) * (self.key_bits - 1)
         packing = packing_for(opened.encodings, len(opened.roster.holders), capacity)
         return RingSetup(
             session=opened.session,
@@ -463,6 +478,8 @@ class RingPaillier(Protocol[RingMemory]):
     ) -> tuple[Limbs, ...]:
         """The coordinator's role."""
         setup = self.setup(opened)
+        take = memory.keys.pop if self.fresh_keys else memory.keys.__getitem__
+        private_keys = [take(key.n) for key in setup.public_keys]
         # Step 1: c0, an encryption of a uniform r
         first = await channel.compute(first_partial_sum, setup, channel.random_bytes)
         channel.send(setup.order[0], first)
@@ -473,8 +490,6 @@ class RingPaillier(Protocol[RingMemory]):
             within=HOP_SECONDS * len(setup.order),
             relying_on=setup.order,
         )
-        take = memory.keys.pop if self.fresh_keys else memory.keys.__getitem__
-        private_keys = [take(key.n) for key in setup.public_keys]
         return await channel.compute(open_total, setup, private_keys, first, last)
 
     async def holder(
@@ -510,14 +525,16 @@ class RingPaillier(Protocol[RingMemory]):
         for key in setup.public_keys:
             passes = 1 if self.fresh_keys else EXPECTED_PASSES
             window = best_window(passes * setup.n_plaintexts, self.key_bits)
-            known = memory.pools.get(key.key_id)
+            known = memory.pools.pop((key.key_id, self.noise), None)
             if known is None or known[0] + 1 < window:
                 tables = self.noise == "tables"
                 noise = FixedBaseNoise(key, random_bytes, window) if tables else StrictNoise(key)
                 known = (window, NoisePool(noise, random_bytes))
             if not self.fresh_keys:
-                memory.pools[key.key_id] = known
+                memory.pools[key.key_id, self.noise] = known  # the latest used stands last
             pools.append(known[1])
+        while len(memory.pools) > max(POOLS_KEPT, len(pools)):
+            del memory.pools[next(iter(memory.pools))]
         return pools
 
 

@@ -104,6 +104,7 @@ class Session(Generic[R]):
         self._working = False
         self._slots: dict[tuple[type[Message], PartyId], Message] = {}
         self._lost: dict[PartyId, str | None] = {}
+        self._told: set[PartyId] = set()
 
     def __repr__(self) -> str:
         state = "done" if isinstance(self.outcome, Done) else "failed" if self.outcome else "running"
@@ -124,6 +125,8 @@ class Session(Generic[R]):
         """Run the role up to its first await."""
         if self._coroutine is not None:
             raise MisuseError("a session is started once: make a new one, with fresh randomness")
+        if self.outcome is not None:  # ended before it began
+            return Step()
         self._ends = None if self._lasts is None else now + self._lasts
         self._coroutine = self._role(self._channel)
         return self._resume(now)
@@ -141,7 +144,9 @@ class Session(Generic[R]):
         if self.outcome is not None:
             return Step()
         if isinstance(message, Abort):
-            return self.peer_lost(sender, now, reason=message.reason)
+            # What a peer writes there may come to a screen or a log.
+            reason = message.reason if message.reason.isprintable() else "for a reason that cannot be shown"
+            return self.peer_lost(sender, now, reason=reason)
         if type(message) not in self._accepts[sender]:
             return self._fail_with(UnexpectedMessageError("a kind of message it has no part in", culprits=[sender]))
         slot = (type(message), sender)
@@ -150,7 +155,15 @@ class Session(Generic[R]):
         return self._advance(now)
 
     def refuse(self, sender: PartyId, problem: str) -> Step:
-        """End the session because what a peer sent is no message; the sender or the link altered it."""
+        """End the session because what a peer sent is no message; the sender or the link altered it.
+
+        Raises
+        ------
+        UnexpectedMessageError
+            If the sender is not one of the session's parties; the session goes on.
+        """
+        if sender not in self._accepts:
+            raise UnexpectedMessageError("bytes from outside the session", culprits=[sender])
         if self.outcome is not None:
             return Step()
         return self._fail_with(InvalidMessageError(problem, suspects=[sender]))
@@ -202,7 +215,7 @@ class Session(Generic[R]):
             return Step()
         found = {sender: message for sender in wait.senders if (message := self._arrived(sender)) is not None}
         missing = [sender for sender in wait.senders if sender not in found]
-        if not missing:
+        if not missing and len(found) >= wait.at_least:
             return self._resume(now, found)
         fatal = [party for party in self._lost if party in wait.relying_on]
         overdue = self._wait_ends is not None and now >= self._wait_ends
@@ -239,17 +252,17 @@ class Session(Generic[R]):
             wanted = self._coroutine.throw(error) if error is not None else self._coroutine.send(value)
         except StopIteration as stop:
             self.outcome = Done(stop.value)
-            return Step(self._channel.take_queued())
+            return Step(self._take_queued())
         except Exception as failure:  # the role's own end: kept as the outcome, told to the others
             return self._fail_with(failure)
         if isinstance(wanted, Work):
             self._working = True
-            return Step(self._channel.take_queued(), wanted)
+            return Step(self._take_queued(), wanted)
         if not isinstance(wanted, Wait):
             return self._resume(now, error=MisuseError("a role awaits nothing but its channel"))
         self.waiting_for = wanted
         self._wait_ends = None if wanted.within is None else now + wanted.within
-        sent = self._channel.take_queued()
+        sent = self._take_queued()
         onward = self._advance(now)
         return Step(sent + onward.messages, onward.work)
 
@@ -261,8 +274,15 @@ class Session(Generic[R]):
         self.waiting_for = None
         lost = error.missing if isinstance(error, DropoutError) else ()
         message = Abort(session=self.identifier, reason=abort_reason(error), lost=lost)
-        told = tuple((party, message) for party in self._tell if party not in self._lost)
-        return Step(self._channel.take_queued() + told)
+        queued = self._take_queued()
+        told = tuple((party, message) for party in self._tell if party not in {*self._lost, *self._told})
+        return Step(queued + told)
+
+    def _take_queued(self) -> tuple[tuple[PartyId, Message], ...]:
+        """Take the role's messages, noting whom it has told the end itself."""
+        queued = self._channel.take_queued()
+        self._told.update(party for party, message in queued if isinstance(message, Abort))
+        return queued
 
 
 def abort_reason(error: Exception) -> str:

@@ -19,7 +19,7 @@ from ..serialization.codec import Frame, decode, encode
 from ..serialization.errors import DecodeError
 from ..serialization.schema import Message
 from .channel import Role
-from .errors import MisuseError
+from .errors import MisuseError, UnexpectedMessageError
 from .party import PartyId
 from .session import Accepted, Done, Failed, Session, Step
 
@@ -56,12 +56,15 @@ class Run:
         Bytes of frames that left.
     seconds : float
         Virtual seconds from start to end.
+    refused : int
+        Messages from outside a recipient's session: refused, without harm.
     """
 
     outcomes: Mapping[PartyId, Done[Any] | Failed | None]
     sent: tuple[Sent, ...]
     bytes_per_link: Mapping[tuple[PartyId, PartyId], int]
     seconds: float
+    refused: int = 0
 
     @property
     def transcript(self) -> list[str]:
@@ -146,6 +149,8 @@ class Simulation:
         self._now = 0.0
         self._sent: list[Sent] = []
         self._bytes: Counter[tuple[PartyId, PartyId]] = Counter()
+        self._refused = 0
+        self._ran = False
 
     def add(
         self,
@@ -192,8 +197,9 @@ class Simulation:
         MisuseError
             On a second call, or if parties wait for ever (which is a fault of a role).
         """
-        if self._sent or self._now:
+        if self._ran:
             raise MisuseError("a simulation runs once: make a new one, with another seed if you like")
+        self._ran = True
         identifier = self.random_bytes(32)
         for name, seat in self._seats.items():
             others = {peer: AnyKind() for peer in self._seats if peer != name}
@@ -214,7 +220,7 @@ class Simulation:
         while not self._over():
             self._next_event()
         outcomes = {name: None if seat.dead else seat.session.outcome for name, seat in self._seats.items()}
-        return Run(outcomes, tuple(self._sent), dict(self._bytes), self._now)
+        return Run(outcomes, tuple(self._sent), dict(self._bytes), self._now, self._refused)
 
     def _over(self) -> bool:
         return all(seat.dead or seat.session.outcome is not None for seat in self._seats.values())
@@ -290,12 +296,18 @@ class Simulation:
         if seat is None or seat.dead:
             return
         try:
+            step = self._take_in(seat.session, sender, frame)
+        except UnexpectedMessageError:
+            self._refused += 1
+        else:
+            self._carry_out(recipient, step)
+
+    def _take_in(self, session: Session[Any], sender: PartyId, frame: Frame) -> Step:
+        try:
             message = decode(frame)
         except DecodeError:
-            step = seat.session.refuse(sender, "bytes that are no message")
-        else:
-            step = seat.session.receive(sender, message, self._now)
-        self._carry_out(recipient, step)
+            return session.refuse(sender, "bytes that are no message")
+        return session.receive(sender, message, self._now)
 
 
 class AnyKind(Collection[type[Message]]):

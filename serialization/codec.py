@@ -156,7 +156,7 @@ def decode(frame: Frame, *, at_most: int = DEFAULT_LIMIT) -> Message:
         canonical = encode(message).header == frame.header
     except DecodeError:
         raise
-    except (UnpackException, TacitError, ValueError, TypeError, LookupError, OverflowError) as error:
+    except (UnpackException, TacitError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise DecodeError(f"the frame is not well formed ({type(error).__name__})") from None
     except (RecursionError, MemoryError):
         raise DecodeError("the frame is too large or too deep for this process") from None

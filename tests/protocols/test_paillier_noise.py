@@ -218,6 +218,18 @@ def test_threads_never_share_an_entry() -> None:
     assert len(taken) == len(set(taken)) == 4 * 200
 
 
+def test_taking_waits_for_the_lock() -> None:
+    pool, _ = counting_pool()
+    pool.fill(1)
+    thread = threading.Thread(target=pool.take, args=(1,))
+    with pool._lock:
+        thread.start()
+        thread.join(0.02)
+        assert len(pool) == 1
+    thread.join()
+    assert len(pool) == 0
+
+
 def in_a_forked_child(check: Callable[[], bool]) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # other libraries' threads: the child only checks

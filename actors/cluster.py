@@ -1,0 +1,104 @@
+"""The only file that starts Ray and makes actors.
+
+In a simulation the federation makes all parties on one machine. A running Ray is used as it is; otherwise a local one
+is started, without dashboard, without the actors' output on the user's screen, and stopped when the federation closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from ..serialization.errors import TacitError
+from .coordinator import Coordinator
+from .data_holder import DataHolder
+from .errors import PeerUnreachableError
+from .repository import ModelRepository
+
+START_SECONDS = 120.0
+LEAVE_SECONDS = 2.0
+
+_GROUPS = {"control": 8}
+
+# A party that restarts has lost its secrets, and joins anew; the repository has none.
+_PARTY = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, "concurrency_groups": _GROUPS}
+_REPOSITORY = {"num_cpus": 0, "max_restarts": 3, "max_task_retries": 3, "concurrency_groups": _GROUPS}
+
+
+def start_ray() -> bool:
+    """Use the Ray that runs, or start a local one; returns whether it was started here."""
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=True,
+    )
+    return True
+
+
+def stop_ray() -> None:
+    """Stop the Ray that `start_ray` has started."""
+    ray.shutdown()
+
+
+def start_coordinator(name: str, protocol: Any, repository: Any) -> Any:
+    """Start the coordinator's actor."""
+    return ray.remote(**_PARTY)(Coordinator).remote(name, protocol, repository)
+
+
+def start_holder(name: str, data: Any, *, simulation: bool) -> Any:
+    """Start a data holder's actor."""
+    return ray.remote(**_PARTY)(DataHolder).remote(name, data, simulation=simulation)
+
+
+def start_repository(folder: str) -> Any:
+    """Start the repository's actor."""
+    return ray.remote(**_REPOSITORY)(ModelRepository).remote(folder)
+
+
+def introduce(parties: Mapping[str, Any]) -> None:
+    """Have every party pin the identities of all others.
+
+    Raises
+    ------
+    PeerUnreachableError
+        If an actor cannot start.
+    """
+    identities = [_answer(name, handle.introduce.remote()) for name, handle in parties.items()]
+    connecting = {name: handle.connect.remote(identities, dict(parties)) for name, handle in parties.items()}
+    for name, reference in connecting.items():
+        _answer(name, reference)
+
+
+def _answer(name: str, reference: Any) -> Any:
+    try:
+        return ray.get(reference, timeout=START_SECONDS)
+    except (GetTimeoutError, RayActorError):
+        raise PeerUnreachableError(name) from None
+
+
+def cause_of(error: RayTaskError) -> Exception:
+    """The exception behind a failed remote call: tacit's own as it was, others as Ray tells them."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, TacitError) else error
+
+
+def end(handles: Iterable[Any]) -> None:
+    """Let actors leave their sessions, then end their processes."""
+    alive = list(handles)
+    leaving = [handle.leave.remote() for handle in alive if hasattr(handle, "leave")]
+    with contextlib.suppress(RayTaskError, RayActorError, GetTimeoutError):
+        ray.get(leaving, timeout=LEAVE_SECONDS)
+    for handle in alive:
+        ray.kill(handle)

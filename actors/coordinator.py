@@ -1,0 +1,323 @@
+"""The coordinator: opens sessions, drives a model's iteration over their totals, and notes what was revealed.
+
+It learns the total of every pass and nothing else. Whoever holds its handle may ask it for a computation; progress and
+result come back as a stream of events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from ray.exceptions import RayActorError
+
+from ..models.definition import State
+from ..models.total import Arrays, EvaluationError
+from ..protocols.errors import DropoutError, RefusedError, VoidedError
+from ..protocols.invitation import ALREADY_RELEASED, invite
+from ..protocols.key_agreement import SessionKeys
+from ..protocols.party import PartyId
+from ..protocols.protocol import Aggregate, Protocol, accepted_by_coordinator, coordinator_role
+from ..protocols.session import Session
+from ..serialization.schema import Message
+from ..serialization.session_messages import Closed, Query
+from .events import Event, Failure, Iterated, Lost, Pass, Result
+from .party import Party
+
+SESSION_SECONDS = 3_600.0
+PING_SECONDS = 0.5
+SILENCE_SECONDS = 5.0  # longer than a library call that holds the interpreter's lock
+
+
+class HoldersChanged(Exception):  # noqa: N818 - not a fault: what the iteration has to know
+    """From now on sums are over fewer holders, so they do not compare with those before."""
+
+    def __init__(self, query: Query) -> None:
+        self.query = query
+        super().__init__()
+
+
+class Coordinator(Party):
+    """The one coordinator.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the roster.
+    protocol : Protocol
+        Options; the same for every session.
+    repository : actor handle
+        Where the record of every aggregate goes.
+    """
+
+    kind = "coordinator"
+
+    def __init__(self, name: str, protocol: Protocol[Any], repository: Any) -> None:
+        super().__init__(name)
+        self.protocol = protocol
+        self.repository = repository
+        self.memory = protocol.memory()
+        self.handles: Mapping[str, Any] = {}
+        self.lost: set[PartyId] = set()
+        self._watching: list[asyncio.Task[None]] = []
+        self._computations: dict[str, asyncio.Task[None]] = {}
+
+    async def connect(self, parties: list[bytes], handles: Mapping[str, Any]) -> None:
+        """Pin the identities, and watch over the holders from now on."""
+        await super().connect(parties, handles)
+        self.handles = handles
+        loop = asyncio.get_running_loop()
+        self._watching = [loop.create_task(self._watch(holder)) for holder in self.roster.holders]
+
+    async def compute(
+        self, computation: str, model: Any, definition: bytes, encoding: Message | None, on_dropout: str
+    ) -> AsyncIterator[Event]:
+        """Run a model to its end; yields events, the last of them a `Result` or a `Failure`.
+
+        Parameters
+        ----------
+        computation : str
+            A name for `cancel`.
+        model : Model
+            Whose `iterate` runs here.
+        definition : bytes
+            The content hash under which holders know the model.
+        encoding : Message or None
+            How numbers become integers; None is the default.
+        on_dropout : {"fail", "continue"}
+            What to do when a holder is lost.
+        """
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        work = Computation(self, definition, encoding, on_dropout, events)
+        task = asyncio.get_running_loop().create_task(work.run(model))
+        self._computations[computation] = task
+        try:
+            while True:
+                event = await events.get()
+                yield event
+                if isinstance(event, Result | Failure):
+                    return
+        finally:
+            task.cancel()
+            self._computations.pop(computation, None)
+
+    async def cancel(self, computation: str) -> None:
+        """Break a computation off; its sessions end at every holder."""
+        task = self._computations.get(computation)
+        if task is not None:
+            task.cancel()
+
+    async def leave(self) -> None:
+        """Break everything off."""
+        for task in [*self._computations.values(), *self._watching]:
+            task.cancel()
+        await super().leave()
+
+    def _peer_lost(self, party: PartyId) -> None:
+        self.lost.add(party)
+        super()._peer_lost(party)
+
+    async def _watch(self, holder: PartyId) -> None:
+        """Notice a holder whose process dies (at once) or falls silent."""
+        handle = self.handles[holder]
+        gone = asyncio.ensure_future(_ended(handle))
+        try:
+            while not gone.done():
+                answer = asyncio.ensure_future(_answers(handle))
+                await asyncio.wait({gone, answer}, timeout=SILENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if not answer.done() or not answer.result():
+                    answer.cancel()
+                    break
+                await asyncio.wait({gone}, timeout=PING_SECONDS)
+        finally:
+            gone.cancel()
+        self._peer_lost(holder)
+
+
+async def _ended(handle: Any) -> None:
+    """Return when an actor's process is gone."""
+    try:
+        await handle.watch.remote()
+    except RayActorError:
+        return
+
+
+async def _answers(handle: Any) -> bool:
+    """Whether an actor answers a ping."""
+    try:
+        await handle.ping.remote()
+    except RayActorError:
+        return False
+    return True
+
+
+class Computation:
+    """One run of a model over secure sums.
+
+    Parameters
+    ----------
+    coordinator : Coordinator
+    definition : bytes
+        The content hash under which holders know the model.
+    encoding : Message or None
+    on_dropout : {"fail", "continue"}
+    events : asyncio.Queue
+        Where progress goes.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        definition: bytes,
+        encoding: Message | None,
+        on_dropout: str,
+        events: asyncio.Queue[Event],
+    ) -> None:
+        self.coordinator = coordinator
+        self.definition = definition
+        self.encoding = encoding
+        self.on_dropout = on_dropout
+        self.events = events
+        self.roster = coordinator.roster.without(sorted(coordinator.lost))
+        self.previous: tuple[Closed, ...] = ()
+        self.loss: DropoutError | None = None
+        self.n_passes = 0
+        self.records: list[Any] = []
+
+    async def run(self, model: Any) -> None:
+        """Iterate to the end and tell it; a failure is told too, never lost."""
+        try:
+            value = await self._iterate(model)
+            await asyncio.gather(*self.records)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            await self.events.put(Failure(error))
+        else:
+            survivors = self.roster.holders
+            lost = tuple(holder for holder in self.coordinator.roster.holders if holder not in survivors)
+            await self.events.put(Result(value, survivors, lost, self.n_passes))
+
+    async def _iterate(self, model: Any) -> Any:
+        """Run the model, again from where it stood whenever the set of holders shrinks."""
+        if self.coordinator.lost and self.on_dropout == "fail":
+            raise self._dropout(sorted(self.coordinator.lost))
+        start: State | None = None
+        while True:
+            last: Any = start
+            try:
+                async for last in model.iterate(self.total, start):
+                    if isinstance(last, State):
+                        await self.events.put(Iterated(last))
+            except HoldersChanged as change:
+                start = last if isinstance(last, State) else None
+                if start is not None and "theta" in change.query.arrays:
+                    # The point in question: its sum over the larger set does not exist.
+                    start = dataclasses.replace(start, parameters=change.query.arrays["theta"])
+                continue
+            return last
+
+    async def total(self, query: Query) -> Arrays:
+        """The sum of all holders' contributions to a query: one session.
+
+        Raises
+        ------
+        EvaluationError
+            If some holder cannot evaluate a query that may fail.
+        HoldersChanged
+            If a holder was lost and the computation goes on over the others.
+        """
+        began = time.monotonic()
+        self.n_passes += 1
+        try:
+            aggregate = await self._session(query)
+        except VoidedError:
+            if not query.may_fail:
+                raise
+            await self._tell(query, began, ())
+            raise EvaluationError from None
+        except RefusedError as refused:
+            reasons = {reason for reason, _ in refused.refusals.values()}
+            if self.loss is None or reasons != {ALREADY_RELEASED}:
+                raise
+            self.loss.reason = "the survivors had released this question, so a total over all may exist"
+            raise self.loss from None
+        except DropoutError as loss:
+            self._go_on_without(loss)
+            await self.events.put(Lost(loss.missing))
+            raise HoldersChanged(query) from None
+        self.loss, self.previous = None, ()
+        self.records.append(asyncio.ensure_future(self._record(query, aggregate)))
+        await self._tell(query, began, tuple(aggregate.arrays))
+        return aggregate.arrays
+
+    async def _session(self, query: Query) -> Aggregate:
+        """Open a session, with fresh keys, and run it."""
+        coordinator = self.coordinator
+        keys = SessionKeys(coordinator.identity, self.roster, os.urandom(32), os.urandom)
+        invitation = invite(
+            keys,
+            protocol=coordinator.protocol.options,
+            encoding=self.encoding,
+            definition=self.definition,
+            query=query,
+            previous=self.previous,
+        )
+        session = Session(
+            keys.session,
+            coordinator.name,
+            coordinator_role(coordinator.protocol, keys, invitation, coordinator.memory),
+            accepts=accepted_by_coordinator(coordinator.protocol, self.roster),
+            tell=self.roster.holders,
+            random_bytes=os.urandom,
+            lasts=SESSION_SECONDS,
+        )
+        return await coordinator.driver.run(session, keys)
+
+    def _go_on_without(self, loss: DropoutError) -> None:
+        """Shrink the roster, or give up: too few are left, or the user wants to know."""
+        lost = sorted({*loss.missing, *(set(self.roster.holders) & self.coordinator.lost)})
+        remaining = len(self.roster.holders) - len(lost)
+        if self.on_dropout == "fail" or not lost or remaining < self.coordinator.protocol.minimum_holders:
+            raise self._dropout(lost or list(loss.missing), reason=loss.reason) from None
+        self.roster = self.roster.without(lost)
+        self.previous = (*self.previous, *loss.closed)
+        self.loss = self._dropout(lost)
+
+    def _dropout(self, lost: list[Any], *, reason: str = "") -> DropoutError:
+        """The loss of holders, with what is needed to go on."""
+        holders = self.coordinator.roster.holders
+        needed = len(holders) if self.on_dropout == "fail" else self.coordinator.protocol.minimum_holders
+        present = [holder for holder in self.roster.holders if holder not in lost]
+        missing = [holder for holder in holders if holder not in present]
+        remedy = reason or (
+            'start a new federation, or allow losses with on_dropout="continue"'
+            if self.on_dropout == "fail"
+            else "start a new federation with more holders"
+        )
+        return DropoutError(needed=needed, present=present, missing=missing, reason=remedy)
+
+    async def _tell(self, query: Query, began: float, released: tuple[str, ...]) -> None:
+        seconds = time.monotonic() - began
+        await self.events.put(Pass(self.n_passes, query.step, seconds, self.roster.holders, released))
+
+    async def _record(self, query: Query, aggregate: Aggregate) -> None:
+        """Note what was revealed, to whom, over which holders, under which protocol."""
+        record = {
+            "time": time.time(),
+            "session": aggregate.session.hex(),
+            "binding": aggregate.binding.hex(),
+            "definition": self.definition.hex(),
+            "step": query.step,
+            "query": {name: array.tolist() for name, array in query.arrays.items()},
+            "protocol": self.coordinator.protocol.title,
+            "released_to": self.coordinator.name,
+            "holders": list(aggregate.holders),
+            "released": {name: array.tolist() for name, array in aggregate.arrays.items()},
+        }
+        await self.coordinator.repository.append_aggregate.remote(record)
+

@@ -1,0 +1,186 @@
+"""A data holder: rows that stay here, and the decision whether to take part.
+
+The order of things: policy, contribution, encoding, and only then a word to the coordinator. In a simulation all rows
+are the user's own, so a refusal carries the traceback of his function; in a deployment nothing but a reason of a fixed
+list leaves, and the details stay in this party's log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import traceback
+from pathlib import Path
+from typing import Any
+
+from ..models.total import contribute
+from ..protocols.errors import ProtocolError, RemoteError, SetupError
+from ..protocols.invitation import (
+    ALREADY_RELEASED,
+    CONTRIBUTION_FAILED,
+    NOT_ALLOWED,
+    Declined,
+    Prepared,
+    prepare,
+)
+from ..protocols.key_agreement import SessionKeys
+from ..protocols.party import Roster
+from ..protocols.protocol import Protocol, accepted_by_holder, holder_role
+from ..protocols.registry import protocol_from
+from ..protocols.session import Session
+from ..records.release_memory import ReleaseMemory
+from ..serialization.errors import DecodeError, TacitError
+from ..serialization.link_messages import Sealed
+from ..serialization.session_messages import Invitation
+from .links import Links
+from .party import Party
+
+SESSION_SECONDS = 2 * 3_600.0  # longer than all the coordinator's deadlines together
+DETAILS_AT_MOST = 20_000
+
+logger = logging.getLogger(__name__)
+
+PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
+
+
+class DataHolder(Party):
+    """One holder of rows.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the roster.
+    data : Any
+        Its rows, as the models expect them; they never leave.
+    simulation : bool
+        Whether the rows are the user's own: then errors are shown to him, and he may install models.
+    """
+
+    kind = "holder"
+
+    def __init__(self, name: str, data: Any, *, simulation: bool) -> None:
+        super().__init__(name)
+        self._data = data
+        self._simulation = simulation
+        self._models: dict[bytes, Any] = {}
+        self._memories: dict[str, Any] = {}
+        self._releases: ReleaseMemory | None = None
+        self._sessions: set[asyncio.Task[None]] = set()
+
+    async def install(self, definition: bytes, model: Any) -> None:
+        """Hold a model ready under its content hash; in a simulation only.
+
+        Raises
+        ------
+        ProtocolError
+            In a deployment, where models come from this side.
+        """
+        if not self._simulation:
+            raise ProtocolError("a holder in a deployment takes no model from outside: install it at its side")
+        self._models[definition] = model
+
+    # A session, from its first frame
+
+    def _invited(self, sealed: Sealed) -> None:
+        """Start a session if the pinned coordinator really invites to it; otherwise nothing happens."""
+        try:
+            invitation = self._peek(sealed)
+            roster = self._accepted_roster(invitation)
+        except (RemoteError, DecodeError, SetupError) as error:
+            logger.warning("refused an invitation: %s", type(error).__name__)
+            return
+        keys = SessionKeys(self.identity, roster, sealed.session, os.urandom)
+        task = asyncio.get_running_loop().create_task(self._take_part(invitation, roster, keys))
+        self._sessions.add(task)
+        task.add_done_callback(self._sessions.discard)
+
+    def _peek(self, sealed: Sealed) -> Invitation:
+        """Read the invitation with keys that are thrown away; the session opens the frame again."""
+        keys = SessionKeys(self.identity, self.roster, sealed.session, os.urandom)
+        message = Links(keys).open(sealed)
+        if not isinstance(message, Invitation) or sealed.sender != self.roster.coordinator:
+            raise RemoteError("a first frame that is no invitation", suspects=[sealed.sender])
+        return message
+
+    def _accepted_roster(self, invitation: Invitation) -> Roster:
+        """The invitation's roster: pinned parties only, with this one and the coordinator among them."""
+        if any(party not in self.roster.parties for party in invitation.roster):
+            raise SetupError("the invitation names a party that is not pinned here")
+        roster = Roster(invitation.roster)
+        if self.name not in roster.holders:
+            raise SetupError("the invitation is for other holders")
+        return roster
+
+    async def _take_part(self, invitation: Invitation, roster: Roster, keys: SessionKeys) -> None:
+        """Run this holder's role in one session; its end is the coordinator's to tell."""
+        protocol = self._protocol(invitation)
+        role = holder_role(
+            protocol,
+            keys,
+            lambda shown: self._examine(shown, protocol),
+            self._memories.setdefault(protocol.title, protocol.memory()),
+            self._release_memory().record,
+        )
+        session = Session(
+            invitation.session,
+            self.name,
+            role,
+            accepts=accepted_by_holder(protocol, roster, self.name),
+            tell=(roster.coordinator,),
+            random_bytes=os.urandom,
+            lasts=SESSION_SECONDS,
+        )
+        try:
+            await self.driver.run(session, keys)
+        except TacitError as error:
+            logger.info("a session ended early: %s", type(error).__name__)
+
+    def _protocol(self, invitation: Invitation) -> Protocol[Any]:
+        return protocol_from(invitation.protocol)
+
+    def _release_memory(self) -> ReleaseMemory:
+        if self._releases is None:
+            self._releases = ReleaseMemory(self.roster)
+        return self._releases
+
+    # The decision and the contribution, off the loop
+
+    def _examine(self, invitation: Invitation, protocol: Protocol[Any]) -> Prepared:
+        """Check what is asked, compute the contribution, and encode it.
+
+        Raises
+        ------
+        Declined
+            If this holder does not take part.
+        """
+        model = self._models.get(invitation.definition)
+        if model is None:
+            raise Declined(NOT_ALLOWED, "the model is not installed here" if self._simulation else "")
+        if not self._release_memory().allows(invitation, colluding=protocol.colluding):
+            raise Declined(ALREADY_RELEASED)
+        try:
+            arrays = contribute(model, self._data, invitation.query)
+        except Exception as error:
+            raise self._failure(error) from None
+        n_holders = len(Roster(invitation.roster).holders)
+        void = invitation.query.may_fail or not self._simulation
+        return prepare(arrays, invitation.encoding, n_holders, void=void)
+
+    def _failure(self, error: Exception) -> Declined:
+        """What crosses of an exception in the contribution: in a deployment, that there was one."""
+        if not self._simulation:
+            logger.error("the contribution failed at this holder", exc_info=error)
+            return Declined(CONTRIBUTION_FAILED)
+        return Declined(CONTRIBUTION_FAILED, own_traceback(error))
+
+
+def own_traceback(error: Exception) -> str:
+    """The traceback of the user's own code: frames of this package are left out."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not os.path.realpath(frame.filename).startswith(PACKAGE)
+    ]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)] if frames else []
+    return "".join([*lines, *traceback.format_exception_only(error)])[-DETAILS_AT_MOST:].rstrip()

@@ -1,0 +1,77 @@
+"""What the coordinator tells whoever waits for a result, while it works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One secure sum is over.
+
+    Attributes
+    ----------
+    number : int
+        Counted from 1 within this computation.
+    step : str
+        What the model asked.
+    seconds : float
+        From invitation to total.
+    holders : tuple of str
+        Whose contributions are in the sum.
+    released : tuple of str
+        Names of the arrays revealed; empty if some holder could not evaluate the query.
+    """
+
+    number: int
+    step: str
+    seconds: float
+    holders: tuple[str, ...]
+    released: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Iterated:
+    """The model has moved: its state prints as a line of progress."""
+
+    state: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Holders are lost; the computation goes on over the others."""
+
+    holders: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The computation is over.
+
+    Attributes
+    ----------
+    value : Any
+        What the model returned.
+    survivors : tuple of str
+        The holders of the last sum.
+    lost : tuple of str
+        Holders lost on the way.
+    n_passes : int
+        Secure sums, including those that some holder could not evaluate.
+    """
+
+    value: Any
+    survivors: tuple[str, ...]
+    lost: tuple[str, ...]
+    n_passes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The computation ended with an error."""
+
+    error: Exception
+
+
+Event = Pass | Iterated | Lost | Result | Failure

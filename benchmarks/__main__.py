@@ -1,0 +1,113 @@
+"""Figures beside their rivals, measured in the same run: ``python -m benchmarks ring``, from the repository's root."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .measure import Figure, Section, write
+
+application = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+console = Console(width=None)
+
+
+class Part(str, Enum):
+    """Parts of the benchmark of the ring."""
+
+    ARITHMETIC = "arithmetic"
+    FIT = "fit"
+    LATENCY = "latency"
+
+
+@application.callback()
+def benchmarks() -> None:
+    """How fast is tacit, and against what?
+
+    Every figure stands beside that of a rival, measured in the same minutes on the same inputs: they take turns, and
+    a figure is the median over the turns. **Close other programs first**; all parts use up to two cores.
+    """
+
+
+@application.command()
+def ring(
+    only: Annotated[Part | None, typer.Option(help="Run one part alone.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer turns and holders: a look, not a measurement.")] = False,
+    output: Annotated[Path, typer.Option(help="Where to write all figures as JSON.")] = Path("build/benchmarks.json"),
+) -> None:
+    """The ring of holders under Paillier encryption.
+
+    - **arithmetic** (a minute): encryption, addition and decryption of 10,000 doubles against a loop over phe, at 2048
+      and 3072 bits.
+    - **fit** (a minute): a whole Poisson fit on Ray against the ancestor's scheme, 29 function values round a ring.
+    - **latency** (two minutes): one pass over 3, 10 and 30 holders against the same hops between bare Ray actors.
+
+    Read *times* as how many times faster than the rival; where there is a target, the line ends in *met* or *missed*.
+
+        python -m benchmarks ring --only arithmetic --quick
+    """
+    sections: list[Section] = []
+    for part in [only] if only else list(Part):
+        measured = _measure(part, quick=quick)
+        for section in measured:
+            _show(section)
+        sections += measured
+    write(output, sections, {"quick": quick, "only": only.value if only else None})
+    console.print(f"written to {output}")
+
+
+def _measure(part: Part, *, quick: bool) -> list[Section]:
+    """Run one part; its imports are its own, since some are slow."""
+    if part is Part.ARITHMETIC:
+        from . import arithmetic  # noqa: PLC0415
+
+        return arithmetic.sections(quick=quick, say=_say)
+    if part is Part.FIT:
+        from . import fit  # noqa: PLC0415
+
+        return fit.sections(quick=quick, say=_say)
+    from . import latency  # noqa: PLC0415
+
+    return latency.sections(quick=quick, say=_say)
+
+
+def _say(progress: str) -> None:
+    console.print(progress, style="dim")
+
+
+def _show(section: Section) -> None:
+    """Print a section as a table, its remarks below."""
+    table = Table(title=section.title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table.add_column("")
+    for heading in ("tacit", section.rival, "times"):
+        table.add_column(heading, justify="right")
+    table.add_column("target")
+    table.add_column("how", style="dim")
+    for figure in section.figures:
+        ours, rival = (_amount(value, figure.unit) for value in (figure.ours, figure.rival))
+        times = "" if figure.times is None else f"{figure.times:,.3g}×"
+        table.add_row(figure.what, ours, rival, times, _target(figure), figure.note)
+    console.print()
+    console.print(table)
+    for remark in section.remarks:
+        console.print(f"· {remark}", style="dim", highlight=False)
+    console.print()
+
+
+def _amount(value: float | None, unit: str) -> str:
+    return "" if value is None else f"{value:,.4g} {unit}"
+
+
+def _target(figure: Figure) -> str:
+    if figure.met is None:
+        return ""
+    wanted = f"≥ {figure.target:g}×" if figure.target is not None else f"≤ {figure.limit:,.4g} {figure.unit}"
+    return f"{wanted} {'[green]met[/]' if figure.met else '[red]missed[/]'}"
+
+
+if __name__ == "__main__":
+    application(prog_name="python -m benchmarks")

@@ -1,0 +1,234 @@
+"""Encryption, addition and decryption of vectors, against the loop that phe's documentation shows.
+
+    encrypted = [public_key.encrypt(x) for x in floats]          a + b          private_key.decrypt(c)
+
+Ours is everything between an array of doubles and bytes fit to send, and back: encode, pack, draw noise, encrypt;
+decrypt, check, unpack, decode. Both use the same key, the same values, and one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import combinations
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tacit.protocols import packing, paillier
+from tacit.protocols.encoding import ArrayEncoding, largest_fraction_bits, plan
+from tacit.protocols.paillier import Ciphertexts, PrivateKey, PublicKey, generate_keys
+from tacit.protocols.paillier_noise import FixedBaseNoise, Noise, NoisePool, StrictNoise, best_window
+from tacit.serialization.encoding_parameters import ExactFloat, FixedPoint
+
+from . import memory
+from .measure import Figure, Section, Task, Timing, compare, take_turns
+
+HOLDERS = ("site-1", "site-2", "site-3")
+SESSION = bytes(32)
+BOUND = 1000.0
+N_VALUES = 10_000
+N_EXACT_VALUES = 20
+N_STRICT_PLAINTEXTS = 6
+PASSES = 16  # a noise table is sized for so many
+N_ENCRYPTIONS, N_OPERANDS = 6, 24  # of phe in each turn: 276 additions of two operands
+N_ADDITIONS = 4  # of our whole vectors in each turn, so that a turn takes as long as phe's
+FRACTION_BITS = largest_fraction_bits(BOUND, len(HOLDERS)) or 0
+KEY_BITS = (2048, 3072)
+TARGETS = {  # times faster than phe
+    2048: {"encryption": 300, "addition": 100, "decryption": 20},
+    3072: {"encryption": 500, "addition": 100, "decryption": 35},
+}
+
+Vector = NDArray[np.float64]
+
+
+@dataclass
+class Ours:
+    """The steps of a holder and of the coordinator on one array of floats."""
+
+    private_key: PrivateKey
+    values: Vector
+    encoding: FixedPoint | ExactFloat
+    noise: Noise | None = None
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The coordinator's public key."""
+        return self.private_key.public_key
+
+    @cached_property
+    def pool(self) -> NoisePool:
+        """Where a holder keeps its noise; empty unless filled."""
+        return NoisePool(self.noise or StrictNoise(self.public_key), os.urandom)
+
+    @cached_property
+    def expected(self) -> list[int]:
+        """What the check slots of a total must hold."""
+        return packing.expected_tags(SESSION, HOLDERS, self.packing.n_plaintexts)
+
+    @cached_property
+    def array(self) -> ArrayEncoding:
+        """How the array becomes integers."""
+        (array,) = plan(self.encoding, [("x", np.float64, self.values.shape)], len(HOLDERS))
+        return array
+
+    @cached_property
+    def packing(self) -> packing.Packing:
+        """How the integers lie in plaintexts."""
+        return packing.packing_for([self.array], len(HOLDERS), self.public_key.bits - 1)
+
+    def plaintexts(self, holder: str) -> list[int]:
+        """Encode and pack."""
+        tags = packing.tags(SESSION, holder, self.packing.n_plaintexts)
+        return self.packing.pack([self.array.encode(self.values)], tags)
+
+    def encrypt(self, holder: str = HOLDERS[0]) -> Ciphertexts:
+        """Encode, pack and encrypt: from doubles to bytes."""
+        return paillier.encrypt(self.public_key, self.plaintexts(holder), self.pool)
+
+    def decrypt(self, total: Ciphertexts) -> NDArray[Any]:
+        """Decrypt, check, unpack and decode: from bytes to doubles; one thread."""
+        (limbs,) = self.packing.unpack(paillier.decrypt(self.private_key, total, threads=1), self.expected)
+        return self.array.decode(limbs)
+
+    def total(self) -> Ciphertexts:
+        """The encrypted sum of all holders' contributions."""
+        first, *others = (self.encrypt(holder) for holder in HOLDERS)
+        for other in others:
+            first = paillier.add(self.public_key, first, other)
+        return first
+
+    def fill(self) -> None:
+        """Draw the noise of one encryption ahead of time."""
+        self.pool.fill(self.packing.n_plaintexts)
+
+
+def sections(*, quick: bool, say: Callable[[str], None]) -> list[Section]:
+    """Measure at every key length."""
+    return [_section(bits, turns=3 if quick else 9, say=say) for bits in KEY_BITS]
+
+
+def _section(bits: int, turns: int, say: Callable[[str], None]) -> Section:
+    say(f"arithmetic at {bits} bits: a key, and a table of noise")
+    private_key = generate_keys(bits, os.urandom)
+    values = np.random.default_rng(bits).uniform(-BOUND, BOUND, N_VALUES)
+    encoding = FixedPoint(BOUND, FRACTION_BITS)
+    window = best_window(PASSES * Ours(private_key, values, encoding).packing.n_plaintexts, bits)
+    table = FixedBaseNoise(private_key.public_key, os.urandom, window)
+    ours = Ours(private_key, values, encoding, table)
+    strict = Ours(
+        private_key,
+        values[: N_STRICT_PLAINTEXTS * ours.packing.groups[0].per_plaintext],
+        encoding,
+        StrictNoise(private_key.public_key),
+    )
+    say(f"arithmetic at {bits} bits: {turns} turns against phe")
+    timings = take_turns(_tasks(ours, strict), turns)
+    _check(ours)
+    figures = [*_figures(bits, timings), *_table_figures(private_key.public_key, window)]
+    if bits == max(KEY_BITS):
+        figures.append(_exact_figure(private_key, table, turns))
+    remarks = (
+        f"{N_VALUES:,} doubles of up to ±{BOUND:g} on a grid of 2^-{FRACTION_BITS} (slots of 64 bits, "
+        f"{ours.packing.groups[0].per_plaintext} a plaintext), {len(HOLDERS)} holders, one thread for both",
+        f"bytes an element: {ours.packing.n_plaintexts * ours.public_key.ciphertext_bytes / N_VALUES:.1f} "
+        f"against {ours.public_key.ciphertext_bytes} (phe's ciphertext without its exponent)",
+        "phe adds faster when all values have one exponent (encrypt(x, precision=…)); plain floats have several",
+    )
+    return Section(f"Arithmetic, {bits} bits, per element", "phe", tuple(figures), remarks)
+
+
+def _table_figures(public_key: PublicKey, window: int) -> list[Figure]:
+    """What a noise table costs, measured in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        seconds, megabytes = executor.submit(_build_table, public_key, window).result()
+    note = f"once a key and holder; windows of {window} bits"
+    return [
+        Figure("noise table, time to build", "s", seconds, note=note),
+        Figure("noise table, memory", "MB", megabytes, note=note),
+    ]
+
+
+def _build_table(public_key: PublicKey, window: int) -> tuple[float, float]:
+    """Seconds and resident megabytes of one table."""
+    before, start = memory.resident(), time.perf_counter()
+    table = FixedBaseNoise(public_key, os.urandom, window)
+    seconds, megabytes = time.perf_counter() - start, memory.resident() - before
+    del table
+    return seconds, megabytes
+
+
+def _tasks(ours: Ours, strict: Ours) -> dict[str, Task]:
+    """Everything that takes turns; what phe handles is fewer values, since each takes so much longer."""
+    key, phe_key, phe_private = ours.public_key, ours.public_key.phe, ours.private_key.phe
+    first, second, total = ours.encrypt(), ours.encrypt(HOLDERS[1]), ours.total()
+    floats: list[float] = ours.values[:N_OPERANDS].tolist()
+    operands = [phe_key.encrypt(x) for x in floats]
+    aligned = [phe_key.encrypt(x, precision=2.0**-FRACTION_BITS) for x in floats]
+    pairs, aligned_pairs = list(combinations(operands, 2)), list(combinations(aligned, 2))
+    some, few = floats[:N_ENCRYPTIONS], operands[:N_ENCRYPTIONS]
+    return {
+        "encrypt": Task(ours.encrypt, N_VALUES),
+        "phe encrypt": Task(lambda: [phe_key.encrypt(x) for x in some], len(some)),
+        "encrypt online": Task(ours.encrypt, N_VALUES, ours.fill),
+        "encrypt strict": Task(strict.encrypt, len(strict.values)),
+        "add": Task(lambda: [paillier.add(key, first, second) for _ in range(N_ADDITIONS)], N_ADDITIONS * N_VALUES),
+        "phe add": Task(lambda: [a + b for a, b in pairs], len(pairs)),
+        "phe add aligned": Task(lambda: [a + b for a, b in aligned_pairs], len(aligned_pairs)),
+        "hop online": Task(
+            lambda: paillier.add_encrypted(key, first, ours.plaintexts(HOLDERS[1]), ours.pool), N_VALUES, ours.fill
+        ),
+        "decrypt": Task(partial(ours.decrypt, total), N_VALUES),
+        "phe decrypt": Task(lambda: [phe_private.decrypt(c) for c in few], len(few)),
+    }
+
+
+def _figures(bits: int, timings: dict[str, Timing]) -> list[Figure]:
+    target = TARGETS[bits]
+    rival = timings["phe encrypt"]
+    return [
+        compare(
+            "encryption", "µs", timings["encrypt"], rival, target=target["encryption"],
+            note="doubles to bytes, noise from the table",
+        ),
+        compare("encryption, online", "µs", timings["encrypt online"], rival, note="noise from a filled pool"),
+        compare("encryption, strict noise", "µs", timings["encrypt strict"], rival, note="r^n, as phe draws it"),
+        compare(
+            "addition", "µs", timings["add"], timings["phe add"], target=target["addition"], note="plain floats"
+        ),
+        compare(
+            "addition, one exponent", "µs", timings["add"], timings["phe add aligned"], note="phe at its best",
+        ),
+        compare("ring hop, online", "µs", timings["hop online"], note="encode, pack, encrypt, add"),
+        compare(
+            "decryption", "µs", timings["decrypt"], timings["phe decrypt"], target=target["decryption"],
+            note="bytes to doubles",
+        ),
+    ]
+
+
+def _exact_figure(private_key: PrivateKey, table: Noise, turns: int) -> Figure:
+    """The default encoding, exact for any doubles: one plaintext a value."""
+    values = np.random.default_rng(0).standard_normal(N_EXACT_VALUES)
+    ours = Ours(private_key, values, ExactFloat(), table)
+    some: list[float] = values[:N_ENCRYPTIONS].tolist()
+    public_key = private_key.public_key.phe
+    tasks = {
+        "ours": Task(ours.encrypt, N_EXACT_VALUES),
+        "phe": Task(lambda: [public_key.encrypt(x) for x in some], len(some)),
+    }
+    timings = take_turns(tasks, turns)
+    return compare("encryption, ExactFloat", "µs", timings["ours"], timings["phe"], note="exact sums of any doubles")
+
+
+def _check(ours: Ours) -> None:
+    """What was timed must be right: three times the values, each off by half a unit of the grid at most."""
+    error = float(np.abs(ours.decrypt(ours.total()) - len(HOLDERS) * ours.values).max())
+    if not error <= 2 * len(HOLDERS) * 2.0**-FRACTION_BITS:
+        raise SystemExit(f"the benchmark decrypted a wrong sum, off by {error}")
