@@ -66,7 +66,8 @@ def estimated_covariance(
 
 
 def _remark(eigenvalue: float, direction: NDArray[np.float64], names: Sequence[str]) -> str:
-    largest = direction[int(np.argmax(np.abs(direction)))]
+    weights = np.abs(direction)
+    largest = direction[int(np.argmax(weights > 0.99 * weights.max()))]  # the first of those as large
     terms = [
         f"{weight:+.3g} {name}"
         for weight, name in zip(direction / largest, names, strict=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tacit.models.definition import State
 from tacit.models.fit import Fit
 from tacit.models.likelihood import MaximumLikelihood

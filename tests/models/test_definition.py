@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tacit.models.definition import Definition, State, fingerprint
 from tacit.models.errors import ModelError
 
@@ -89,8 +88,8 @@ def test_constants_names_defaults_and_enclosed_values_count() -> None:
         lambda x: x.sum,
         lambda x: [x + y for y in (1, 2)],
         lambda x: [x + y for y in (1, 3)],
-        lambda x: (lambda y: y + 1)(x),
-        lambda x: (lambda y: y + 2)(x),
+        lambda x: lambda y: x + y + 1,
+        lambda x: lambda y: x + y + 2,
         shifted(1.0),
         shifted(2.0),
         shifted(np.array([1.0])),

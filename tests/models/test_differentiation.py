@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-
 from tacit.models.differentiation import differentiate
 
 Vector = NDArray[np.float64]
@@ -34,11 +33,13 @@ def regression(theta: Vector) -> float:
 
 
 def regression_gradient(theta: Vector) -> Vector:
-    return COVARIATES.T @ (np.exp(COVARIATES @ theta) - RESPONSES)
+    result: Vector = COVARIATES.T @ (np.exp(COVARIATES @ theta) - RESPONSES)
+    return result
 
 
 def regression_hessian(theta: Vector) -> Vector:
-    return (COVARIATES.T * np.exp(COVARIATES @ theta)) @ COVARIATES
+    result: Vector = (COVARIATES.T * np.exp(COVARIATES @ theta)) @ COVARIATES
+    return result
 
 
 @pytest.mark.parametrize("theta", [1e-6, 0.3, 5.0, 9.175, 1e4])
@@ -69,7 +70,9 @@ def test_parameters_of_very_different_scales(point: Vector) -> None:
 
 def test_on_the_bounds_differences_are_one_sided() -> None:
     point = np.array([0.1, -0.05, 2e-4, 300.0])
-    found = differentiate(regression, point, point - [0, np.inf, 0, 1e-3], point + [1, 0, np.inf, 0])
+    found = differentiate(
+        regression, point, point - np.array([0, np.inf, 0, 1e3]), point + np.array([1, 0, np.inf, 0])
+    )
     exact = regression_hessian(point)
     errors = np.sqrt(np.diag(exact))
     np.testing.assert_allclose(

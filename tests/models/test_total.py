@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-
 from tacit.models.errors import DataError, EvaluationError, ModelError
 from tacit.models.total import Arrays, could_not_evaluate, evaluate, pooled
 from tacit.serialization.session_messages import Query
@@ -113,9 +112,9 @@ def test_arithmetic_that_fails_is_no_mistake(function: Callable[[Any], Any]) -> 
     assert evaluate(Returning(function), 0, Query("trial", may_fail=True)) is None
 
 
-@pytest.mark.parametrize("function", [lambda _: int("x"), lambda _: {}["x"], lambda _: None + 1])
+@pytest.mark.parametrize("function", [lambda _: int("x"), lambda data: data["x"], lambda data: data + "x"])
 def test_a_mistake_is_shown_even_if_the_query_may_fail(function: Callable[[Any], Any]) -> None:
-    with pytest.raises((ValueError, KeyError, TypeError)):
+    with pytest.raises((ValueError, TypeError)):
         evaluate(Returning(function), 0, Query("trial", may_fail=True))
 
 

@@ -1,0 +1,25 @@
+"""All commands, one file each."""
+
+from __future__ import annotations
+
+import typer
+
+from .demo import demo
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "tacit: joint statistics for parties who cannot show each other their data.\n\n"
+        "Every number that leaves a data holder goes out as a message of a secure aggregation protocol, so the "
+        "coordinator learns the sum and nothing else.\n\nStart with [bold]python -m tacit demo[/bold]."
+    ),
+)
+app.command(name="demo")(demo)
+
+
+@app.callback()
+def _choose() -> None:
+    """Keep the command's name part of the call while there is only one."""
