@@ -22,14 +22,16 @@ def demo(
         bool, typer.Option("--masks/--no-masks", help="Whether holders add pairwise masks in the ring.")
     ] = True,
     fresh_keys: Annotated[
-        bool, typer.Option("--fresh-keys", help="Make new keys for every pass: slower, and more to be sure of.")
+        bool,
+        typer.Option("--fresh-keys", help="Make new keys for every pass: slower, and more to be sure of."),
     ] = False,
 ) -> None:
     """Fit one rate to 40 counts that three sites hold and never show.
 
-    The counts are those of the vignette of R's homomorpheR; R's answer for the pooled data is lambda = 9.175 with
-    standard error 0.4789311. Every site is a process of its own. A coordinator sends an encrypted total round the ring of
-    sites; each adds its own likelihood, score and information; only the sums are ever decrypted.
+    The counts are those of the vignette of R's homomorpheR; R's answer for the pooled data is
+    lambda = 9.175 with standard error 0.4789311. Every site is a process of its own. A coordinator
+    sends an encrypted total round the ring of sites; each adds its own likelihood, score and
+    information; only the sums are ever decrypted.
     """
     console = Console()
     console.print("[bold]tacit[/bold]: three sites, one Poisson likelihood, no shared row\n")
@@ -78,7 +80,8 @@ def _show(console: Console, event: Event) -> None:
     elif isinstance(event, Iterated) and math.isfinite(event.state.value):
         estimate = event.state.parameters[0]
         console.print(
-            f"          lambda = [bold]{estimate:.9g}[/bold], -log L = {event.state.value:.9g}", highlight=False
+            f"          lambda = [bold]{estimate:.9g}[/bold], -log L = {event.state.value:.9g}",
+            highlight=False,
         )
 
 
@@ -91,8 +94,12 @@ def _as_r_prints(fit: Fit) -> str:
 def _who_learned_what(n_sums: int, trust: str) -> Table:
     """What each party has seen, as the protocol has it."""
     table = Table("party", "learned", title="Who learned what", title_justify="left")
-    table.add_row("each site", "the values of lambda it was asked at; nothing of the other sites")
-    table.add_row("coordinator", f"the totals of {n_sums} passes (every one is in the ledger); no site's own value")
+    table.add_row(
+        "each site", "the values of lambda it was asked at, which follow from the sums; nothing else"
+    )
+    table.add_row(
+        "coordinator", f"the totals of {n_sums} passes (every one is in the ledger); no site's own value"
+    )
     table.add_row("repository, network", "the same totals; sealed frames")
     table.add_section()
     table.add_row("trust", trust)

@@ -1,7 +1,7 @@
 """Three sites fit one Poisson rate, each in a process of its own, and nobody sees another's counts.
 
-Expect a table as statsmodels prints it, with lambda = 9.175 and standard error 0.479: what R prints for the pooled data.
-Takes about ten seconds, most of which is starting the processes.
+Expect a table as statsmodels prints it, with lambda = 9.175 and standard error 0.479: what R prints for the
+pooled data. Takes about ten seconds, most of which is starting the processes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
         negative_log_likelihood, start={"lambda": 5.0}, bounds={"lambda": (0, None)}
     )
     with tacit.simulate(SITES) as federation:
-        print(f"{federation.sum(len)} counts in all, largest sum of squares: {federation.sum(square_sum)}\n")
+        print(f"{federation.sum(len)} counts in all, sum of squares {federation.sum(square_sum)}\n")
         fit = federation.fit(model)
         print(fit.summary())
         print(f"\n{len(federation.ledger)} sums were revealed to the coordinator, and nothing else.")

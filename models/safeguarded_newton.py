@@ -223,7 +223,7 @@ async def minimise(
                 continue
             end = "rounding" if _drowns(now.point, now.direction.step) else "stuck"
             now = replace(now, n_passes=search.n_passes)
-        if end != "exhausted" and _runs_away(now, previous, start.parameters):
+        if end in {"stationary", "rounding"} and _runs_away(now, previous, start.parameters):
             end = "runaway"
         yield replace(now, end=end)
         return

@@ -3,7 +3,7 @@
 A model's iteration awaits a `Total`: given a query it returns the sum of all contributions, array by
 array. It cannot tell whether the sum came from a protocol over a network or from `pooled`, which adds
 over a plain list with no protocol at all: the tool of unit tests, and the reference for every protocol.
-`evaluate` is the rule by which a holder, in a protocol or in `pooled`, runs its contribution.
+`contribute` is the rule by which a holder, in a protocol or in `pooled`, runs its contribution.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..serialization.session_messages import Query
 from .errors import DataError, EvaluationError, ModelError
 
-__all__ = ["Arrays", "Contributor", "EvaluationError", "Total", "could_not_evaluate", "evaluate", "pooled"]
+__all__ = ["Arrays", "Contributor", "EvaluationError", "Total", "contribute", "could_not_evaluate", "pooled"]
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 Total: TypeAlias = Callable[[Query], Awaitable[Arrays]]
@@ -51,16 +51,6 @@ def could_not_evaluate(error: BaseException) -> bool:
 def contribute(model: Contributor, data: Any, query: Query) -> Arrays:
     """Run a model's contribution at a holder and bring it into the form that protocols sum.
 
-    As `evaluate`, but values that are not finite stay in place: a holder that voids a session in secret must
-    announce the same shapes as the others.
-    """
-    with np.errstate(all="ignore" if query.may_fail else "warn"):
-        return _checked(model.contribution(data, query))
-
-
-def evaluate(model: Contributor, data: Any, query: Query) -> Arrays | None:
-    """Run a model's contribution at a holder and bring it into the form that protocols sum.
-
     Parameters
     ----------
     model : Contributor
@@ -68,31 +58,24 @@ def evaluate(model: Contributor, data: Any, query: Query) -> Arrays | None:
     data : Any
         This holder's rows, as the model expects them.
     query : Query
-        What the coordinator asks.
+        What the coordinator asks. One that `may_fail` runs without numpy's warnings.
 
     Returns
     -------
-    mapping of str to ndarray, or None
-        Booleans and integers as int64 (they stay integers under every protocol), floats in their own
-        precision, shapes kept. None only for a query that `may_fail`: the contribution is not finite, or its
-        function raised what `could_not_evaluate` recognises.
+    mapping of str to ndarray
+        Booleans and integers as int64 (they stay integers under every protocol), floats in their own precision, shapes
+        kept. What is not finite stays in its place: a holder that voids a session in secret must announce the same
+        shapes as the others, so a model answers a query that may fail with NaN, never with an exception.
 
     Raises
     ------
     ModelError
         If the contribution is not a mapping of names to arrays of numbers.
     Exception
-        Whatever else the contribution raises: a mistake is never taken for a failed trial point.
+        Whatever the contribution raises: it is the user's own.
     """
-    try:
-        arrays = contribute(model, data, query)
-    except (ArithmeticError, ValueError) as error:  # LinAlgError is a ValueError
-        if query.may_fail and could_not_evaluate(error):
-            return None
-        raise
-    if query.may_fail and not all(np.isfinite(array).all() for array in arrays.values()):
-        return None
-    return arrays
+    with np.errstate(all="ignore" if query.may_fail else "warn"):
+        return _checked(model.contribution(data, query))
 
 
 def _checked(arrays: Arrays) -> dict[str, NDArray[Any]]:
@@ -134,8 +117,8 @@ def pooled(model: Contributor, datasets: Sequence[Any]) -> Total:
     async def total(query: Query) -> Arrays:
         contributions = []
         for data in datasets:
-            arrays = evaluate(model, data, query)
-            if arrays is None:
+            arrays = contribute(model, data, query)
+            if query.may_fail and not all(np.isfinite(array).all() for array in arrays.values()):
                 raise EvaluationError
             contributions.append(arrays)
         return _sum(contributions)
