@@ -1,7 +1,8 @@
 """The only file that starts Ray and makes actors.
 
-In a simulation the federation makes all parties on one machine. A running Ray is used as it is; otherwise a local one
-is started, without dashboard, without the actors' output on the user's screen, and stopped when the federation closes.
+In a simulation the federation makes all parties on one machine. A running Ray is used as it is; otherwise a
+local one is started, without dashboard, without the actors' output on the user's screen, and stopped when the
+last federation that uses it closes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from ..serialization.errors import TacitError
 from .coordinator import Coordinator
 from .data_holder import DataHolder
 from .errors import PeerUnreachableError
@@ -27,14 +27,51 @@ LEAVE_SECONDS = 2.0
 _GROUPS = {"control": 8}
 
 # A party that restarts has lost its secrets, and joins anew; the repository has none.
-_PARTY = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, "concurrency_groups": _GROUPS}
-_REPOSITORY = {"num_cpus": 0, "max_restarts": 3, "max_task_retries": 3, "concurrency_groups": _GROUPS}
+_PARTY: dict[str, Any] = {
+    "num_cpus": 0,
+    "max_restarts": 0,
+    "max_task_retries": 0,
+    "concurrency_groups": _GROUPS,
+}
+_REPOSITORY: dict[str, Any] = {
+    "num_cpus": 0,
+    "max_restarts": 3,
+    "max_task_retries": 3,
+    "concurrency_groups": _GROUPS,
+}
 
 
-def start_ray() -> bool:
-    """Use the Ray that runs, or start a local one; returns whether it was started here."""
-    if ray.is_initialized():
-        return False
+class _OwnRay:
+    """The Ray that was started here, if one was, and who uses it; like Ray itself, one a process."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.users: set[str] = set()
+
+    def runs(self) -> bool:
+        return ray.is_initialized() and ray.get_runtime_context().gcs_address == self.address
+
+
+_own = _OwnRay()
+
+
+def start_ray(user: str) -> None:
+    """Use the Ray that runs, or start a local one.
+
+    Parameters
+    ----------
+    user : str
+        Who uses it until `stop_ray` with the same name.
+    """
+    if not ray.is_initialized():
+        _start_own_ray()
+        _own.address = ray.get_runtime_context().gcs_address
+        _own.users.clear()
+    if _own.runs():
+        _own.users.add(user)
+
+
+def _start_own_ray() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(
@@ -44,12 +81,19 @@ def start_ray() -> bool:
         logging_level=logging.ERROR,
         configure_logging=True,
     )
-    return True
 
 
-def stop_ray() -> None:
-    """Stop the Ray that `start_ray` has started."""
-    ray.shutdown()
+def stop_ray(user: str) -> None:
+    """Stop the Ray that `start_ray` has started, unless others still use it."""
+    if user in _own.users:
+        _own.users.remove(user)
+        if not _own.users and _own.runs():
+            ray.shutdown()
+
+
+def is_running() -> bool:
+    """Whether there is a Ray at all: a remote call without one would start it."""
+    return bool(ray.is_initialized())
 
 
 def start_coordinator(name: str, protocol: Any, repository: Any) -> Any:
@@ -86,12 +130,6 @@ def _answer(name: str, reference: Any) -> Any:
         return ray.get(reference, timeout=START_SECONDS)
     except (GetTimeoutError, RayActorError):
         raise PeerUnreachableError(name) from None
-
-
-def cause_of(error: RayTaskError) -> Exception:
-    """The exception behind a failed remote call: tacit's own as it was, others as Ray tells them."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, TacitError) else error
 
 
 def end(handles: Iterable[Any]) -> None:

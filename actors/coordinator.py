@@ -1,23 +1,25 @@
 """The coordinator: opens sessions, drives a model's iteration over their totals, and notes what was revealed.
 
-It learns the total of every pass and nothing else. Whoever holds its handle may ask it for a computation; progress and
-result come back as a stream of events.
+It learns the total of every pass and nothing else. Whoever holds its handle may ask it for a computation;
+progress and result come back as a stream of events.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from ..models.definition import State
 from ..models.total import Arrays, EvaluationError
-from ..protocols.errors import DropoutError, RefusedError, VoidedError
+from ..protocols.errors import AbortedError, DropoutError, RefusedError, VoidedError
 from ..protocols.invitation import ALREADY_RELEASED, invite
 from ..protocols.key_agreement import SessionKeys
 from ..protocols.party import PartyId
@@ -25,6 +27,7 @@ from ..protocols.protocol import Aggregate, Protocol, accepted_by_coordinator, c
 from ..protocols.session import Session
 from ..serialization.schema import Message
 from ..serialization.session_messages import Closed, Query
+from .errors import PeerUnreachableError, cause_of
 from .events import Event, Failure, Iterated, Lost, Pass, Result
 from .party import Party
 
@@ -63,15 +66,44 @@ class Coordinator(Party):
         self.memory = protocol.memory()
         self.handles: Mapping[str, Any] = {}
         self.lost: set[PartyId] = set()
-        self._watching: list[asyncio.Task[None]] = []
+        self.summed: set[PartyId] = set()  # holders whose contributions are in some total that was revealed
+        self._watching: dict[PartyId, asyncio.Task[None]] = {}
         self._computations: dict[str, asyncio.Task[None]] = {}
+        self._records: set[asyncio.Task[None]] = set()
+        self._recording = asyncio.Lock()  # so that records keep the order of the sums
 
     async def connect(self, parties: list[bytes], handles: Mapping[str, Any]) -> None:
         """Pin the identities, and watch over the holders from now on."""
         await super().connect(parties, handles)
         self.handles = handles
         loop = asyncio.get_running_loop()
-        self._watching = [loop.create_task(self._watch(holder)) for holder in self.roster.holders]
+        self._watching = {holder: loop.create_task(self._watch(holder)) for holder in self.roster.holders}
+
+    async def install(self, definition: bytes, shared: list[Any]) -> None:
+        """Have every living holder hold a model ready; in a simulation only.
+
+        Parameters
+        ----------
+        definition : bytes
+            Its content hash.
+        shared : list with one ObjectRef
+            The model.
+        """
+        await asyncio.gather(
+            *(
+                self._unless_lost(holder, self.handles[holder].install.remote(definition, *shared))
+                for holder in self.roster.holders
+            )
+        )
+
+    async def _unless_lost(self, holder: PartyId, answer: Any) -> None:
+        """Wait for a holder's answer, or until it is lost: one that hangs never answers."""
+        answered = asyncio.ensure_future(_settled(answer))
+        await asyncio.wait({answered, self._watching[holder]}, return_when=asyncio.FIRST_COMPLETED)
+        if not answered.done():
+            answered.cancel()
+            return
+        answered.result()
 
     async def compute(
         self, computation: str, model: Any, definition: bytes, encoding: Message | None, on_dropout: str
@@ -94,6 +126,7 @@ class Coordinator(Party):
         events: asyncio.Queue[Event] = asyncio.Queue()
         work = Computation(self, definition, encoding, on_dropout, events)
         task = asyncio.get_running_loop().create_task(work.run(model))
+        task.add_done_callback(partial(_tell_cancelled, self.name, events))
         self._computations[computation] = task
         try:
             while True:
@@ -106,16 +139,33 @@ class Coordinator(Party):
             self._computations.pop(computation, None)
 
     async def cancel(self, computation: str) -> None:
-        """Break a computation off; its sessions end at every holder."""
+        """Break a computation off: its sessions end at every holder, its events with a failure."""
         task = self._computations.get(computation)
         if task is not None:
             task.cancel()
 
     async def leave(self) -> None:
-        """Break everything off."""
-        for task in [*self._computations.values(), *self._watching]:
+        """Break everything off, once what was revealed is on record."""
+        for task in [*self._computations.values(), *self._watching.values()]:
             task.cancel()
         await super().leave()
+        await asyncio.gather(*self._records, return_exceptions=True)
+
+    def record(self, revealed: dict[str, Any]) -> asyncio.Task[None]:
+        """Have the repository note what was revealed; a task that outlives the computation."""
+        task = asyncio.get_running_loop().create_task(self._append(revealed))
+        self._records.add(task)
+        task.add_done_callback(self._records.discard)
+        return task
+
+    async def _append(self, revealed: dict[str, Any]) -> None:
+        try:
+            async with self._recording:
+                await self.repository.append_aggregate.remote(revealed)
+        except RayActorError:
+            raise PeerUnreachableError("the repository") from None
+        except RayTaskError as error:
+            raise cause_of(error) from None
 
     def _peer_lost(self, party: PartyId) -> None:
         self.lost.add(party)
@@ -128,7 +178,9 @@ class Coordinator(Party):
         try:
             while not gone.done():
                 answer = asyncio.ensure_future(_answers(handle))
-                await asyncio.wait({gone, answer}, timeout=SILENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    {gone, answer}, timeout=SILENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
                 if not answer.done() or not answer.result():
                     answer.cancel()
                     break
@@ -138,12 +190,22 @@ class Coordinator(Party):
         self._peer_lost(holder)
 
 
+def _tell_cancelled(party: PartyId, events: asyncio.Queue[Event], task: asyncio.Task[None]) -> None:
+    """End the stream of events of a computation that was broken off: whoever waits must not wait for ever."""
+    if task.cancelled():
+        events.put_nowait(Failure(AbortedError(party=party, reason="cancelled")))
+
+
+async def _settled(answer: Any) -> None:
+    """Wait for a remote call, or for the death of its actor, which is told elsewhere."""
+    with contextlib.suppress(RayActorError):
+        await answer
+
+
 async def _ended(handle: Any) -> None:
     """Return when an actor's process is gone."""
-    try:
+    with contextlib.suppress(RayActorError):
         await handle.watch.remote()
-    except RayActorError:
-        return
 
 
 async def _answers(handle: Any) -> bool:
@@ -186,25 +248,28 @@ class Computation:
         self.previous: tuple[Closed, ...] = ()
         self.loss: DropoutError | None = None
         self.n_passes = 0
-        self.records: list[Any] = []
+        self.records: list[asyncio.Task[None]] = []
 
     async def run(self, model: Any) -> None:
         """Iterate to the end and tell it; a failure is told too, never lost."""
         try:
             value = await self._iterate(model)
             await asyncio.gather(*self.records)
-        except asyncio.CancelledError:
-            raise
         except Exception as error:  # noqa: BLE001 - handed to whoever waits
             await self.events.put(Failure(error))
         else:
-            survivors = self.roster.holders
-            lost = tuple(holder for holder in self.coordinator.roster.holders if holder not in survivors)
-            await self.events.put(Result(value, survivors, lost, self.n_passes))
+            await self.events.put(self._result(value))
+
+    def _result(self, value: Any) -> Result:
+        survivors = self.roster.holders
+        lost = tuple(holder for holder in self.coordinator.roster.holders if holder not in survivors)
+        may_isolate = tuple(holder for holder in lost if holder in self.coordinator.summed)
+        return Result(value, survivors, lost, self.n_passes, may_isolate)
 
     async def _iterate(self, model: Any) -> Any:
         """Run the model, again from where it stood whenever the set of holders shrinks."""
-        if self.coordinator.lost and self.on_dropout == "fail":
+        enough = len(self.roster.holders) >= self.coordinator.protocol.minimum_holders
+        if self.coordinator.lost and (self.on_dropout == "fail" or not enough):
             raise self._dropout(sorted(self.coordinator.lost))
         start: State | None = None
         while True:
@@ -222,7 +287,7 @@ class Computation:
             return last
 
     async def total(self, query: Query) -> Arrays:
-        """The sum of all holders' contributions to a query: one session.
+        """Sum all holders' contributions to a query: one session.
 
         Raises
         ------
@@ -247,17 +312,22 @@ class Computation:
             self.loss.reason = "the survivors had released this question, so a total over all may exist"
             raise self.loss from None
         except DropoutError as loss:
-            self._go_on_without(loss)
-            await self.events.put(Lost(loss.missing))
+            await self.events.put(Lost(self._go_on_without(loss)))
             raise HoldersChanged(query) from None
         self.loss, self.previous = None, ()
-        self.records.append(asyncio.ensure_future(self._record(query, aggregate)))
+        self.coordinator.summed.update(aggregate.holders)
+        self.records.append(self.coordinator.record(self._revealed(query, aggregate)))
         await self._tell(query, began, tuple(aggregate.arrays))
         return aggregate.arrays
 
     async def _session(self, query: Query) -> Aggregate:
         """Open a session, with fresh keys, and run it."""
         coordinator = self.coordinator
+        holders = self.roster.holders
+        if gone := [holder for holder in holders if holder in coordinator.lost]:
+            # Lost between two sessions: nobody would tell this one.
+            present = [holder for holder in holders if holder not in gone]
+            raise DropoutError(needed=len(holders), present=present, missing=gone)
         keys = SessionKeys(coordinator.identity, self.roster, os.urandom(32), os.urandom)
         invitation = invite(
             keys,
@@ -278,18 +348,20 @@ class Computation:
         )
         return await coordinator.driver.run(session, keys)
 
-    def _go_on_without(self, loss: DropoutError) -> None:
-        """Shrink the roster, or give up: too few are left, or the user wants to know."""
-        lost = sorted({*loss.missing, *(set(self.roster.holders) & self.coordinator.lost)})
+    def _go_on_without(self, loss: DropoutError) -> tuple[str, ...]:
+        """Shrink the roster and return who is lost, or give up: too few are left, or the user wants to know."""
+        gone = {*loss.missing, *self.coordinator.lost}
+        lost = [holder for holder in self.roster.holders if holder in gone]
         remaining = len(self.roster.holders) - len(lost)
         if self.on_dropout == "fail" or not lost or remaining < self.coordinator.protocol.minimum_holders:
-            raise self._dropout(lost or list(loss.missing), reason=loss.reason) from None
+            raise self._dropout(lost, reason=loss.reason) from None
         self.roster = self.roster.without(lost)
         self.previous = (*self.previous, *loss.closed)
         self.loss = self._dropout(lost)
+        return tuple(lost)
 
     def _dropout(self, lost: list[Any], *, reason: str = "") -> DropoutError:
-        """The loss of holders, with what is needed to go on."""
+        """Return the loss of holders, with what is needed to go on."""
         holders = self.coordinator.roster.holders
         needed = len(holders) if self.on_dropout == "fail" else self.coordinator.protocol.minimum_holders
         present = [holder for holder in self.roster.holders if holder not in lost]
@@ -305,9 +377,9 @@ class Computation:
         seconds = time.monotonic() - began
         await self.events.put(Pass(self.n_passes, query.step, seconds, self.roster.holders, released))
 
-    async def _record(self, query: Query, aggregate: Aggregate) -> None:
-        """Note what was revealed, to whom, over which holders, under which protocol."""
-        record = {
+    def _revealed(self, query: Query, aggregate: Aggregate) -> dict[str, Any]:
+        """Return what was revealed, to whom, over which holders, under which protocol."""
+        return {
             "time": time.time(),
             "session": aggregate.session.hex(),
             "binding": aggregate.binding.hex(),
@@ -319,5 +391,3 @@ class Computation:
             "holders": list(aggregate.holders),
             "released": {name: array.tolist() for name, array in aggregate.arrays.items()},
         }
-        await self.coordinator.repository.append_aggregate.remote(record)
-

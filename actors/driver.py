@@ -1,8 +1,8 @@
 """Runs a party's sessions: opens and seals frames, lets time pass, keeps heavy work off the loop.
 
-The driver knows the world only through a `Transport`. It belongs to one event loop; only work runs in threads.
-Frames of sessions that this party does not know yet wait in a bounded buffer; those of ended sessions are dropped, and
-an ended session's identifier is never taken again.
+The driver knows the world only through a `Transport`. It belongs to one event loop; only work runs in
+threads. Frames of sessions that this party does not know yet wait in a bounded buffer; those of ended
+sessions are dropped, and an ended session's identifier is never taken again.
 """
 
 from __future__ import annotations
@@ -11,24 +11,30 @@ import asyncio
 import logging
 import os
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from ..protocols.channel import Work
-from ..protocols.errors import MisuseError, RemoteError
+from ..protocols.errors import AbortedError, MisuseError, RemoteError
 from ..protocols.key_agreement import SessionKeys
 from ..protocols.party import PartyId
 from ..protocols.session import Done, Failed, Session, Step
 from ..serialization.codec import Frame, decode
-from ..serialization.errors import DecodeError
+from ..serialization.errors import DecodeError, EncodeError
 from ..serialization.link_messages import Sealed
+from ..serialization.schema import Message
+from ..serialization.session_messages import Abort
 from .links import Links
 
 R = TypeVar("R")
 
 EARLY_FRAMES = 256
 ENDED_SESSIONS = 100_000
+FLUSH_SECONDS = 1.0
+
+CLOSED = "closed"
+UNSENDABLE = "a message that cannot be sent"
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +66,12 @@ class Driver:
     transport : Transport
         Where frames leave.
     invited : callable, optional
-        ``invited(sealed)`` is called with the first frame of a session that somebody opens with this party.
+        ``invited(sealed)`` is called with the first frame of a session that somebody opens with this party;
+        it returns whether this party will run that session.
     """
 
     def __init__(
-        self, me: PartyId, transport: Transport, *, invited: Callable[[Sealed], None] | None = None
+        self, me: PartyId, transport: Transport, *, invited: Callable[[Sealed], bool] = lambda _: False
     ) -> None:
         self.me = me
         self._transport = transport
@@ -73,6 +80,8 @@ class Driver:
         self._ended: OrderedDict[bytes, None] = OrderedDict()
         self._early: deque[Sealed] = deque(maxlen=EARLY_FRAMES)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._posts: set[asyncio.Task[Any]] = set()
+        self._closed = False
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix=f"tacit-{me}")
         self.refused_frames = 0
 
@@ -87,11 +96,15 @@ class Driver:
         ------
         MisuseError
             If the session's identifier was used before.
+        AbortedError
+            If the driver is closed.
         Exception
             Whatever ended the role.
         """
         if self.has_seen(session.identifier):
             raise MisuseError("a session's identifier is used once")
+        if self._closed:
+            raise AbortedError(party=self.me, reason=CLOSED)
         loop = asyncio.get_running_loop()
         running = _Running(session, Links(keys), loop)
         self._running[session.identifier] = running
@@ -112,6 +125,8 @@ class Driver:
 
     def deliver(self, frame: Frame) -> None:
         """Take in a frame from the transport; one that is not genuine is refused and changes nothing."""
+        if self._closed:
+            return
         try:
             sealed = decode(frame)
         except DecodeError:
@@ -123,10 +138,10 @@ class Driver:
             self._open(self._running[sealed.session], sealed)
         elif sealed.session in self._ended:
             logger.debug("a late frame of an ended session")
+        elif sealed.handshake and not self._invited(sealed):
+            self._refuse("a first frame that opens no session here")
         else:
             self._early.append(sealed)
-            if sealed.handshake and self._invited is not None:
-                self._invited(sealed)
 
     def peer_lost(self, party: PartyId) -> None:
         """Tell every running session that a party is gone."""
@@ -138,12 +153,18 @@ class Driver:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     def close(self) -> None:
-        """End every session, telling the others, and release the threads."""
+        """End every session, telling the others, start no other, and release the threads."""
+        self._closed = True
         for running in list(self._running.values()):
-            self._carry_out(running, running.session.cancel("closed"))
+            self._carry_out(running, running.session.cancel(CLOSED))
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    # --- inside ---------------------------------------------------------------------------------------------------
+    async def flush(self) -> None:
+        """Wait, but not long, until the frames on their way have arrived."""
+        if self._posts:
+            await asyncio.wait(self._posts, timeout=FLUSH_SECONDS)
+
+    # Inside
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -174,13 +195,27 @@ class Driver:
 
     def _carry_out(self, running: _Running, step: Step) -> None:
         """Seal and post a step's messages, start its work, and look at the clock again."""
+        unsendable = False
         for to, message in step.messages:
-            self._spawn(self._transport.post(to, running.links.seal(to, message)))
+            try:
+                self._post(running, to, message)
+            except EncodeError:
+                # Whoever waits for this message must not wait for ever.
+                logger.error("a %s cannot be sent", type(message).__name__)
+                self._post(running, to, Abort(session=running.session.identifier, reason=UNSENDABLE, lost=()))
+                unsendable = True
         if step.work is not None:
             self._spawn(self._work(running, step.work))
         if running.session.outcome is not None and not running.ended.done():
             running.ended.set_result(None)
         self._set_timer(running)
+        if unsendable:
+            self._carry_out(running, running.session.cancel(UNSENDABLE))
+
+    def _post(self, running: _Running, to: PartyId, message: Message) -> None:
+        post = self._spawn(self._transport.post(to, running.links.seal(to, message)))
+        self._posts.add(post)
+        post.add_done_callback(self._posts.discard)
 
     async def _work(self, running: _Running, work: Work) -> None:
         try:
@@ -203,11 +238,12 @@ class Driver:
 
         return asyncio.get_running_loop().call_at(deadline, tick)
 
-    def _spawn(self, coroutine: Any) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task and hold on to it until it is done."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._finish)
+        return task
 
     def _finish(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -36,3 +36,9 @@ class ClosedError(ActorError):
 
     def __init__(self) -> None:
         super().__init__("this federation is closed: make a new one with tacit.simulate(...)")
+
+
+def cause_of(error: Exception) -> Exception:
+    """Return the exception behind a failed remote call: tacit's own as it was, others as Ray tells them."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, TacitError) else error

@@ -59,12 +59,16 @@ class Result:
         Holders lost on the way.
     n_passes : int
         Secure sums, including those that some holder could not evaluate.
+    may_isolate : tuple of str
+        Lost holders that are in sums revealed before, by this computation or an earlier one: the difference to
+        sums over the survivors may isolate them.
     """
 
     value: Any
     survivors: tuple[str, ...]
     lost: tuple[str, ...]
     n_passes: int
+    may_isolate: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

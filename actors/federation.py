@@ -1,13 +1,15 @@
 """A federation: the parties of a simulation, and what a user asks of them.
 
-It owns no event loop and no thread. A synchronous method waits with Ray for the very reference that its twin, whose
-name begins with ``a``, awaits; so both work in scripts, in a notebook with a running loop, and in asyncio programs.
+It owns no event loop and no thread. A synchronous method waits with Ray for the very reference that its twin,
+whose name begins with ``a``, awaits; so both work in scripts, in a notebook with a running loop, and in
+asyncio programs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 import sys
 import tempfile
@@ -28,13 +30,16 @@ from ..models.fit import Fit
 from ..models.sum import Sum
 from ..protocols.errors import SetupError
 from ..protocols.protocol import Protocol
+from ..protocols.registry import protocol_from
 from ..protocols.ring_paillier import RingPaillier
+from ..records.model_store import ModelStore
 from ..serialization.schema import Message
 from . import cluster
-from .errors import ClosedError, PeerUnreachableError
+from .errors import ClosedError, PeerUnreachableError, cause_of
 from .events import Event, Failure, Iterated, Lost, Pass, Result
 
 COORDINATOR = "coordinator"
+REPOSITORY = "the repository"
 QUIET_SECONDS = 2.0
 
 OnEvent = Callable[[Event], None]
@@ -43,7 +48,7 @@ OnEvent = Callable[[Event], None]
 def simulate(
     data: Mapping[str, Any],
     protocol: Protocol[Any] | None = None,
-    repository: str | None = None,
+    repository: str | os.PathLike[str] | None = None,
     on_dropout: Literal["fail", "continue"] = "fail",
 ) -> Federation:
     """Start a federation on this machine: one process for every data holder, one for the coordinator.
@@ -57,7 +62,7 @@ def simulate(
         Each holder's name and rows, in whatever form the models expect.
     protocol : Protocol, optional
         How sums are computed; ``RingPaillier()`` by default.
-    repository : str, optional
+    repository : path, optional
         Folder for results and the record of every aggregate; by default a temporary one, deleted at the end.
     on_dropout : {"fail", "continue"}
         What to do when a holder is lost: end with a `DropoutError`, or go on over the survivors if enough are
@@ -72,6 +77,8 @@ def simulate(
     ------
     SetupError
         If there are too few holders, or a name or an option cannot be used; nothing is started then.
+    RecordError
+        If the repository's folder cannot be made; nothing is started then either.
 
     Examples
     --------
@@ -88,6 +95,7 @@ def _check(data: Mapping[str, Any], protocol: Any, on_dropout: str) -> None:
     """Refuse what cannot work before any process is started."""
     if not isinstance(protocol, Protocol):
         raise SetupError("protocol is an object such as tacit.RingPaillier()")
+    protocol_from(protocol.options)  # as every holder will: it must be one that holders take part in
     if not isinstance(data, Mapping):
         raise SetupError("data maps each holder's name to its rows: {'site-1': rows, …}")
     if len(data) < protocol.minimum_holders:
@@ -96,7 +104,8 @@ def _check(data: Mapping[str, Any], protocol: Any, on_dropout: str) -> None:
             "with fewer, a sum uncovers an input"
         )
     for name in data:
-        if not isinstance(name, str) or not 0 < len(name) <= 100 or not name.isprintable() or name == COORDINATOR:
+        usable = isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable()
+        if not usable or name == COORDINATOR:
             raise SetupError(
                 f"a holder's name is a printable text of 1 to 100 characters other than {COORDINATOR!r}"
             )
@@ -133,22 +142,28 @@ class Federation:
     on_dropout: str
     holders: tuple[str, ...]
     _parties: dict[str, Any] = field(repr=False)
-    _repository: Any = field(repr=False)
-    _owns_ray: bool = field(repr=False)
     _temporary: str | None = field(repr=False)
+    _repository: Any = field(default=None, repr=False)
+    _identifier: str = field(default_factory=lambda: uuid.uuid4().hex, repr=False)
     _closed: bool = field(default=False, repr=False)
 
     @classmethod
     def _simulated(
-        cls, data: Mapping[str, Any], protocol: Protocol[Any], repository: str | None, on_dropout: str
+        cls,
+        data: Mapping[str, Any],
+        protocol: Protocol[Any],
+        repository: str | os.PathLike[str] | None,
+        on_dropout: str,
     ) -> Federation:
         """Start every party, and end whatever was started if that fails."""
-        temporary = tempfile.mkdtemp(prefix="tacit-") if repository is None else None
-        owns_ray = cluster.start_ray()
+        folder = tempfile.mkdtemp(prefix="tacit-") if repository is None else os.path.abspath(repository)
+        temporary = folder if repository is None else None
         parties: dict[str, Any] = {}
-        federation = cls(protocol, on_dropout, tuple(data), parties, None, owns_ray, temporary)
+        federation = cls(protocol, on_dropout, tuple(data), parties, temporary)
         try:
-            federation._repository = cluster.start_repository(str(repository or temporary))
+            ModelStore(folder)  # what is wrong with it is better told here than by its actor's death
+            cluster.start_ray(federation._identifier)
+            federation._repository = cluster.start_repository(folder)
             for name, rows in data.items():
                 parties[name] = cluster.start_holder(name, rows, simulation=True)
             parties[COORDINATOR] = cluster.start_coordinator(COORDINATOR, protocol, federation._repository)
@@ -168,13 +183,13 @@ class Federation:
         *,
         on_event: OnEvent | None = None,
     ) -> NDArray[Any]:
-        """The sum over all holders of ``function(data)``, or of ``function(data, at)``.
+        """Return the sum over all holders of ``function(data)``, or of ``function(data, at)``.
 
         Parameters
         ----------
         function : callable
-            Evaluated at each holder on its own rows; returns a number or an array, of the same shape and kind at
-            every holder.
+            Evaluated at each holder on its own rows; returns a number or an array, of the same shape and kind
+            at every holder.
         at : array_like, optional
             A public value handed to the function.
         encoding : ExactFloat or FixedPoint, optional
@@ -208,12 +223,10 @@ class Federation:
         *,
         on_event: OnEvent | None = None,
     ) -> NDArray[Any]:
-        """The asynchronous twin of `sum`."""
+        """Return what `sum` does: its asynchronous twin."""
         return self._array(await self._await(Sum(function, at), encoding, on_event))
 
-    def fit(
-        self, model: Any, encoding: Message | None = None, *, on_event: OnEvent | None = None
-    ) -> Fit:
+    def fit(self, model: Any, encoding: Message | None = None, *, on_event: OnEvent | None = None) -> Fit:
         """Fit a model over all holders' rows, with the estimates and standard errors of the pooled data.
 
         Parameters
@@ -243,22 +256,22 @@ class Federation:
     async def afit(
         self, model: Any, encoding: Message | None = None, *, on_event: OnEvent | None = None
     ) -> Fit:
-        """The asynchronous twin of `fit`."""
+        """Fit a model as `fit` does: its asynchronous twin."""
         return self._fit(await self._await(model, encoding, on_event), encoding)
 
     @property
     def ledger(self) -> list[dict[str, Any]]:
         """Every value released so far: when, to whom, over which holders, under which protocol."""
-        return list(self._get(self._open_repository().aggregates.remote()))
+        return list(self._get(self._open_repository().aggregates.remote(), REPOSITORY))
 
     async def aledger(self) -> list[dict[str, Any]]:
-        """The asynchronous twin of `ledger`."""
-        return list(await self._open_repository().aggregates.remote())
+        """Return what `ledger` is: its asynchronous twin."""
+        return list(await self._await_remote(self._open_repository().aggregates.remote(), REPOSITORY))
 
     @property
     def repository(self) -> Repository:
         """Where results are saved, versioned."""
-        return Repository(self._open_repository(), self._get)
+        return Repository(self._open_repository, self._get)
 
     def close(self) -> None:
         """End every party, and Ray if it was started here. May be called twice."""
@@ -266,17 +279,16 @@ class Federation:
             return
         self._closed = True
         try:
-            if ray.is_initialized():
+            if cluster.is_running():
                 repository = [] if self._repository is None else [self._repository]
                 cluster.end([*self._parties.values(), *repository])
         finally:
-            if self._owns_ray:
-                cluster.stop_ray()
+            cluster.stop_ray(self._identifier)
             if self._temporary is not None:
                 shutil.rmtree(self._temporary, ignore_errors=True)
 
     async def aclose(self) -> None:
-        """The asynchronous twin of `close`."""
+        """End every party as `close` does: its asynchronous twin."""
         self.close()
 
     def __enter__(self) -> Self:
@@ -297,13 +309,12 @@ class Federation:
 
     # How it is carried out
 
-    def _start(self, model: Any, encoding: Message | None) -> tuple[list[Any], Callable[[], _Computation]]:
+    def _start(self, model: Any, encoding: Message | None) -> tuple[Any, Callable[[], _Computation]]:
         """Install the model at every holder; then the coordinator may begin."""
         self._ensure_open()
-        content = cloudpickle.dumps(model)
-        definition = hashlib.sha256(model.definition.digest + content).digest()
+        definition = hashlib.sha256(model.definition.digest + _pickled(model)).digest()
         shared = ray.put(model)
-        installing = [self._parties[name].install.remote(definition, shared) for name in self.holders]
+        installing = self._parties[COORDINATOR].install.remote(definition, [shared])
         identifier = uuid.uuid4().hex
 
         def begin() -> _Computation:
@@ -316,12 +327,11 @@ class Federation:
     def _wait(self, model: Any, encoding: Message | None, on_event: OnEvent | None) -> Result:
         """Run a model and wait for its result; an interrupt breaks it off at every party."""
         installing, begin = self._start(model, encoding)
-        for reference in installing:
-            self._install(reference)
+        self._get(installing, COORDINATOR)
         computation = begin()
         with self._cancelling(computation), _following(on_event) as follow:
             for reference in computation.events:
-                result = _result_of(self._get(reference), follow)
+                result = _result_of(self._get(reference, COORDINATOR), follow)
                 if result is not None:
                     return result
         raise PeerUnreachableError(COORDINATOR)
@@ -329,9 +339,7 @@ class Federation:
     async def _await(self, model: Any, encoding: Message | None, on_event: OnEvent | None) -> Result:
         """As `_wait`, without blocking the caller's loop."""
         installing, begin = self._start(model, encoding)
-        for reference in installing:
-            with contextlib.suppress(RayActorError):  # a dead holder is the coordinator's affair
-                await reference
+        await self._await_remote(installing, COORDINATOR)
         computation = begin()
         with self._cancelling(computation), _following(on_event) as follow:
             async for event in _events(computation.events):
@@ -340,31 +348,28 @@ class Federation:
                     return result
         raise PeerUnreachableError(COORDINATOR)
 
-    def _install(self, reference: Any) -> None:
-        with contextlib.suppress(RayActorError):  # a dead holder is the coordinator's affair
-            ray.get(reference)
-
     @contextlib.contextmanager
     def _cancelling(self, computation: _Computation) -> Iterator[None]:
-        """Break the computation off if the caller is interrupted or cancelled."""
+        """Break the computation off if the caller is interrupted or cancelled, or its follower fails."""
         try:
             yield
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                self._parties[COORDINATOR].cancel.remote(computation.identifier)
+        except BaseException:
+            if cluster.is_running():
+                self._parties[COORDINATOR].cancel.remote(computation.identifier)  # harmless if it is over
             raise
 
-    def _get(self, reference: Any) -> Any:
+    def _get(self, reference: Any, party: str) -> Any:
         """Wait for a remote value; tacit's own errors come back as they were."""
-        try:
+        with _telling(party):
             return ray.get(reference)
-        except RayTaskError as error:
-            raise cluster.cause_of(error) from None
-        except RayActorError:
-            raise PeerUnreachableError("the coordinator or the repository") from None
+
+    async def _await_remote(self, reference: Any, party: str) -> Any:
+        """As `_get`, without blocking the caller's loop."""
+        with _telling(party):
+            return await reference
 
     def _ensure_open(self) -> None:
-        if self._closed:
+        if self._closed or not cluster.is_running():
             raise ClosedError
 
     def _open_repository(self) -> Any:
@@ -384,42 +389,78 @@ class Federation:
             survivors=result.survivors,
             digits="exact sums, rounded once" if encoding is None else repr(encoding),
             trust=str(self.protocol.trust),
+            warnings=_remarks_on_losses(result),
         )
 
 
 class Repository:
     """Results by name and version. Made by `Federation.repository`."""
 
-    def __init__(self, actor: Any, get: Callable[[Any], Any]) -> None:
+    def __init__(self, actor: Callable[[], Any], get: Callable[[Any, str], Any]) -> None:
         self._actor = actor
         self._get = get
 
     def save(self, fit: Fit, name: str) -> int:
         """Save a fit as the next version of a name; returns the version."""
-        return int(self._get(self._actor.save.remote(name, fit.to_dict())))
+        return int(self._get(self._actor().save.remote(name, fit.to_dict()), REPOSITORY))
 
     def load(self, name: str, version: int | None = None) -> Fit:
         """Load a fit, by default its newest version, with the same bits as it was saved."""
-        return Fit.from_dict(self._get(self._actor.load.remote(name, version)))
+        return Fit.from_dict(self._get(self._actor().load.remote(name, version), REPOSITORY))
 
     def versions(self, name: str) -> list[int]:
-        """The versions of a name, oldest first."""
-        return list(self._get(self._actor.versions.remote(name)))
+        """Return the versions of a name, oldest first."""
+        return list(self._get(self._actor().versions.remote(name), REPOSITORY))
+
+
+@contextlib.contextmanager
+def _telling(party: str) -> Iterator[None]:
+    """Tell what went wrong with a remote call in tacit's own words."""
+    try:
+        yield
+    except RayTaskError as error:
+        raise cause_of(error) from None
+    except RayActorError:
+        raise PeerUnreachableError(party) from None
 
 
 async def _events(stream: Any) -> AsyncIterator[Event]:
-    """The events of a computation, in order."""
-    try:
+    """Yield the events of a computation, in order."""
+    with _telling(COORDINATOR):
         async for reference in stream:
             yield await reference
-    except RayTaskError as error:
-        raise cluster.cause_of(error) from None
-    except RayActorError:
-        raise PeerUnreachableError(COORDINATOR) from None
+
+
+def _pickled(model: Any) -> bytes:
+    """Return a model as it goes to the holders' processes.
+
+    Raises
+    ------
+    SetupError
+        If it cannot go there.
+    """
+    try:
+        return bytes(cloudpickle.dumps(model))  # type: ignore[no-untyped-call]
+    except Exception as error:  # noqa: BLE001 - whatever the user's objects raise
+        raise SetupError(
+            f"the model or function cannot be sent to the holders' processes ({error}): "
+            "let it refer to nothing but plain values and importable modules"
+        ) from None
+
+
+def _remarks_on_losses(result: Result) -> list[str]:
+    """Return what a user must know of the holders that are lost."""
+    if not result.may_isolate:
+        return []
+    lost = ", ".join(result.may_isolate)
+    return [
+        f"sums that include {lost} were revealed before the loss: "
+        f"with those over the survivors alone they may isolate the contribution of {lost}"
+    ]
 
 
 def _result_of(event: Event, follow: OnEvent) -> Result | None:
-    """The result, if this event is it; its error, raised, if it is a failure."""
+    """Return the result, if this event is it; raise its error if it is a failure."""
     follow(event)
     if isinstance(event, Failure):
         raise event.error
@@ -428,7 +469,7 @@ def _result_of(event: Event, follow: OnEvent) -> Result | None:
 
 @contextlib.contextmanager
 def _following(on_event: OnEvent | None) -> Iterator[OnEvent]:
-    """The user's follower, or a line of progress on a terminal once two seconds have gone by."""
+    """Give the user's follower, or a line of progress on a terminal once two seconds have gone by."""
     if on_event is not None:
         yield on_event
         return

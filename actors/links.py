@@ -1,17 +1,19 @@
 """Sealed links: every frame between two parties is encrypted and authenticated end to end.
 
-Follows the Noise pattern KK message by message, with `protocols.key_agreement` as the source of keys: the first frame
-of a session is sealed under the coordinator's fresh key and both static keys (es, ss), every other one under all four
-exchanges; AES-256-GCM, one key a direction, the counter as nonce, the header as associated data. A retry resends
-identical bytes.
+Follows the Noise pattern KK message by message, with `protocols.key_agreement` as the source of keys: the
+first frame of a session is sealed under the coordinator's fresh key and both static keys (es, ss), every
+other one under all four exchanges; AES-256-GCM, one key a direction, the counter as nonce, the header as
+associated data. A retry resends identical bytes.
 
-Who learns what: the relaying coordinator, the object store and the network see who sends how many bytes to whom, and
-ciphertext. In ring-Paillier this is essential: the coordinator holds the Paillier key and must not read a frame between
-two holders. An adversary that alters, injects or misroutes a frame is refused and changes nothing.
+Who learns what: the relaying coordinator, the object store and the network see who sends how many bytes to
+whom, and ciphertext. In ring-Paillier this is essential: the coordinator holds the Paillier key and must not
+read a frame between two holders. An adversary that alters, injects or misroutes a frame is refused and
+changes nothing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 
 import numpy as np
@@ -30,7 +32,7 @@ PURPOSE = "link"
 
 
 class Links(Secret):
-    """One party's links in one session. *Never sent.*
+    """One party's links in one session: *never sent*.
 
     Parameters
     ----------
@@ -44,30 +46,25 @@ class Links(Secret):
 
     def seal(self, to: PartyId, message: Message) -> Frame:
         """Encrypt a message to one party; large arrays stay separate buffers."""
-        me, inner = self._keys.me, encode(message)
-        opening = not self._keys.knows(to)
-        counter = self._keys.take_counter(to)
-        parts = (inner.header, *inner.buffers)
-        about = _associated(
-            self._keys.session, me, to, opening, counter, self._keys.ephemeral, len(parts)
+        keys, inner = self._keys, encode(message)
+        empty = Sealed(
+            session=keys.session,
+            sender=keys.me,
+            recipient=to,
+            handshake=not keys.knows(to),
+            counter=keys.take_counter(to),
+            ephemeral=keys.ephemeral,
+            body=b"",
+            buffers=(),
         )
-        cipher = self._cipher(me, to, opening, self._keys.ephemeral)
-        sealed = [
-            np.frombuffer(cipher.encrypt(_nonce(counter, place), part, about), dtype=np.uint8)
-            for place, part in enumerate(parts)
-        ]
-        return encode(
-            Sealed(
-                session=self._keys.session,
-                sender=me,
-                recipient=to,
-                handshake=opening,
-                counter=counter,
-                ephemeral=self._keys.ephemeral,
-                body=sealed[0].tobytes(),
-                buffers=tuple(sealed[1:]),
-            )
+        parts: tuple[bytes | memoryview, ...] = (inner.header, *(buffer.data for buffer in inner.buffers))
+        about = _associated(empty, len(parts))
+        cipher = self._cipher(keys.me, to, empty.handshake, keys.ephemeral)
+        body, *buffers = (
+            cipher.encrypt(_nonce(empty.counter, place), part, about) for place, part in enumerate(parts)
         )
+        shut = tuple(np.frombuffer(buffer, dtype=np.uint8) for buffer in buffers)
+        return encode(dataclasses.replace(empty, body=body, buffers=shut))
 
     def open(self, sealed: Sealed) -> Message:
         """Decrypt a frame that was sealed for this party in this session.
@@ -82,10 +79,10 @@ class Links(Secret):
         sender, me = PartyId(sealed.sender), self._keys.me
         if sender not in set(self._keys.roster) - {me} or sealed.recipient != me:
             raise InvalidMessageError("a frame from or for somebody else")
-        shut = (sealed.body, *sealed.buffers)
-        about = _associated(
-            sealed.session, sender, me, sealed.handshake, sealed.counter, sealed.ephemeral, len(shut)
-        )
+        if any(buffer.ndim != 1 for buffer in sealed.buffers):
+            raise InvalidMessageError("a frame whose sealed buffers are not flat", suspects=[sender])
+        shut: tuple[bytes | memoryview, ...] = (sealed.body, *(buffer.data for buffer in sealed.buffers))
+        about = _associated(sealed, len(shut))
         try:
             cipher = self._cipher(sender, me, sealed.handshake, sealed.ephemeral)
             parts = [
@@ -98,7 +95,7 @@ class Links(Secret):
         return decode(Frame(parts[0], buffers))
 
     def _cipher(self, sender: PartyId, recipient: PartyId, opening: bool, ephemeral: bytes) -> AESGCM:
-        """The cipher of one direction; kept once the peer's fresh key is known."""
+        """Return the cipher of one direction; kept once the peer's fresh key is known."""
         kept = self._ciphers.get((sender, recipient, opening))
         if kept is not None and self._is_known(sender, ephemeral):
             return kept
@@ -117,12 +114,10 @@ class Links(Secret):
         return sender == self._keys.me or self._keys.has_learned(sender, ephemeral)
 
 
-def _associated(
-    session: bytes, sender: str, recipient: str, opening: bool, counter: int, ephemeral: bytes, n_parts: int
-) -> bytes:
-    """What the seal covers besides the content, unambiguously; how many parts there are, so that none is cut off."""
-    names = b"".join(struct.pack(">I", len(name)) + name for name in (sender.encode(), recipient.encode()))
-    return session + names + struct.pack(">?QI", opening, counter, n_parts) + ephemeral
+def _associated(sealed: Sealed, n_parts: int) -> bytes:
+    """Return what the seal covers besides the content: all other fields, and how many parts there are."""
+    header = encode(dataclasses.replace(sealed, body=b"", buffers=())).header
+    return struct.pack(">I", n_parts) + header
 
 
 def _nonce(counter: int, place: int) -> bytes:

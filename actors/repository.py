@@ -1,4 +1,4 @@
-"""The model repository: an actor over a folder, the one writer of results and of the record of each aggregate.
+"""The model repository: an actor over a folder, the one writer of results and of every aggregate's record.
 
 It holds no secret, so Ray may start it again when its process dies; what it has stored is on disk, whole.
 """
@@ -41,7 +41,7 @@ class ModelRepository:
         return self._store.load(name, version)
 
     async def versions(self, name: str) -> list[int]:
-        """The versions of a name, oldest first."""
+        """Return the versions of a name, oldest first."""
         return self._store.versions(name)
 
     @ray.method(concurrency_group="control")

@@ -1,7 +1,7 @@
 """Frames over Ray: one remote call a frame, large buffers through shared memory.
 
-Ray keeps no order between calls, and a call whose answer is lost may or may not have run; the slots of a session make
-both harmless, so a frame is simply sent again, with identical bytes.
+Ray keeps no order between calls, and a call whose answer is lost may or may not have run; the slots of a
+session make both harmless, so a frame is simply sent again, with identical bytes.
 """
 
 from __future__ import annotations

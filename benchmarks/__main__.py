@@ -1,8 +1,9 @@
-"""Figures beside their rivals, measured in the same run: ``python -m benchmarks ring``, from the repository's root."""
+"""Figures beside their rivals, measured in one run: ``python -m benchmarks ring``, from the root."""
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +13,13 @@ from rich.table import Table
 
 from .measure import Figure, Section, write
 
-application = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
-console = Console(width=None)
+application = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
+)
+console = Console()
 
 
-class Part(str, Enum):
+class Part(StrEnum):
     """Parts of the benchmark of the ring."""
 
     ARITHMETIC = "arithmetic"
@@ -26,41 +29,47 @@ class Part(str, Enum):
 
 @application.callback()
 def benchmarks() -> None:
-    """How fast is tacit, and against what?
+    """Tell how fast tacit is, and against what.
 
-    Every figure stands beside that of a rival, measured in the same minutes on the same inputs: they take turns, and
-    a figure is the median over the turns. **Close other programs first**; all parts use up to two cores.
+    Every figure stands beside that of a rival, measured in the same minutes on the same inputs: they take
+    turns, and a figure is the median over the turns. **Close other programs first.**
     """
 
 
 @application.command()
 def ring(
     only: Annotated[Part | None, typer.Option(help="Run one part alone.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer turns and holders: a look, not a measurement.")] = False,
-    output: Annotated[Path, typer.Option(help="Where to write all figures as JSON.")] = Path("build/benchmarks.json"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer turns and holders: a look, not a measurement.")
+    ] = False,
+    output: Annotated[Path, typer.Option(help="Where to write all figures as JSON.")] = Path(
+        "build/benchmarks.json"
+    ),
 ) -> None:
-    """The ring of holders under Paillier encryption.
+    """Measure the ring of holders under Paillier encryption.
 
-    - **arithmetic** (a minute): encryption, addition and decryption of 10,000 doubles against a loop over phe, at 2048
-      and 3072 bits.
-    - **fit** (a minute): a whole Poisson fit on Ray against the ancestor's scheme, 29 function values round a ring.
-    - **latency** (two minutes): one pass over 3, 10 and 30 holders against the same hops between bare Ray actors.
+    - **arithmetic** (two minutes): encryption, addition and decryption of 10,000 doubles against a loop over
+      phe, at 2048 and 3072 bits, on one thread.
+    - **fit** (two minutes): a whole Poisson fit on Ray against the ancestor's scheme, which takes 29 function
+      values, each once round a ring.
+    - **latency** (three minutes): one pass over 3, 10 and 30 holders against the same hops between bare Ray
+      actors, and against its own computing.
 
-    Read *times* as how many times faster than the rival; where there is a target, the line ends in *met* or *missed*.
+    Read *times* as how many times faster than the rival. Where something is demanded, the line says whether
+    it is *met* or *missed*.
 
         python -m benchmarks ring --only arithmetic --quick
     """
     sections: list[Section] = []
     for part in [only] if only else list(Part):
-        measured = _measure(part, quick=quick)
-        for section in measured:
+        for section in _measure(part, quick=quick):
             _show(section)
-        sections += measured
-    write(output, sections, {"quick": quick, "only": only.value if only else None})
+            sections.append(section)
+            write(output, sections, {"quick": quick, "only": only.value if only else None})
     console.print(f"written to {output}")
 
 
-def _measure(part: Part, *, quick: bool) -> list[Section]:
+def _measure(part: Part, *, quick: bool) -> Iterator[Section]:
     """Run one part; its imports are its own, since some are slow."""
     if part is Part.ARITHMETIC:
         from . import arithmetic  # noqa: PLC0415

@@ -3,14 +3,15 @@
 A re-enactment of *homomorphing*, a vignette of B. Narasimhan's R package homomorpheR, with its own choices:
 
 - a real number travels as two ciphertexts, its integer part, and its fraction as a numerator over 2^256;
-- the master draws an offset for each, encrypts it, and sends it to site 1; every site adds its encrypted negative
-  log-likelihood and forwards; the master decrypts and subtracts the offset;
-- `stats4::mle` maximises: BFGS on function values with a numerical gradient, and a numerical Hessian for the standard
-  error: 29 evaluations, hence 29 times round the ring, for a model of one parameter.
+- the master draws an offset for each, encrypts it, and sends it to site 1; every site adds its encrypted
+  negative log-likelihood and forwards; the master decrypts and subtracts the offset;
+- `stats4::mle` maximises: BFGS on function values with a numerical gradient, and a numerical Hessian for the
+  standard error: 29 evaluations, hence 29 times round the ring, for a model of one parameter.
 
-Encryption is the textbook's, by phe; all parties live in one process and call one another, as in the vignette.
-`maximum_likelihood` follows R's `vmmin` and `optimhess` (src/appl/optim.c, src/library/stats/src/optim.c; after
-J. C. Nash, "Compact Numerical Methods for Computers", algorithm 21) and visits the same points as R does.
+Encryption is the textbook's, by phe, and decryption phe's, faster than the ancestor's own. All parties live
+in one process and call one another, as in the vignette. `maximum_likelihood` follows R's `vmmin` and
+`optimhess` (src/appl/optim.c, src/library/stats/src/optim.c; after J. C. Nash, "Compact Numerical Methods for
+Computers", algorithm 21) and visits the same points as R does.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Master:
     sites: tuple[Site, ...]
 
     def nll(self, rate: float) -> float:
-        """The negative log-likelihood over all sites: once round the ring."""
+        """Sum the negative log-likelihood over all sites: once round the ring."""
         whole_offset, fraction_offset = secrets.randbits(OFFSET_BITS), secrets.randbits(OFFSET_BITS)
         total = Pair(self.public_key.encrypt(whole_offset), self.public_key.encrypt(fraction_offset))
         for site in self.sites:
@@ -88,7 +89,7 @@ class Master:
 
 
 def poisson_nll(rate: float, counts: Vector) -> float:
-    """-sum(dpois(counts, rate, log = TRUE))."""
+    """Return what R computes as -sum(dpois(counts, rate, log = TRUE))."""
     return float(np.sum(rate - counts * np.log(rate) + gammaln(counts + 1)))
 
 
@@ -101,8 +102,10 @@ class Estimate:
     points: tuple[float, ...]
 
 
-def fit_poisson(data: Sequence[Sequence[int]], public_key: Any, private_key: Any, start: float = 5.0) -> Estimate:
-    """The whole vignette, from the keys on.
+def fit_poisson(
+    data: Sequence[Sequence[int]], public_key: Any, private_key: Any, start: float = 5.0
+) -> Estimate:
+    """Run the whole vignette, from the keys on.
 
     Parameters
     ----------
@@ -131,7 +134,8 @@ def fit_poisson(data: Sequence[Sequence[int]], public_key: Any, private_key: Any
 def maximum_likelihood(objective: Objective, start: Vector) -> tuple[Vector, Vector]:
     """Estimate and covariance as of ``stats4::mle``."""
     estimate = bfgs(objective, start)
-    return estimate, np.linalg.inv(hessian(objective, estimate))
+    covariance = np.linalg.inv(hessian(objective, estimate))
+    return estimate, covariance.astype(np.float64)
 
 
 def gradient(objective: Objective, at: Vector) -> Vector:
@@ -184,13 +188,11 @@ def _line_search(
 
 
 def _update(inverse: Vector, step: Vector, change: Vector) -> bool:
-    """Update the inverse Hessian in place (Broyden, Fletcher, Goldfarb, Shanno); False if it would lose its sign."""
+    """Update the inverse Hessian in place, by BFGS; False if it would cease to be positive definite."""
     curvature = float(step @ change)
     if curvature <= 0:
         return False
     turned = inverse @ change
     factor = 1 + float(turned @ change) / curvature
-    inverse += (
-        factor * np.outer(step, step) - np.outer(step, turned) - np.outer(turned, step)
-    ) / curvature
+    inverse += (factor * np.outer(step, step) - np.outer(step, turned) - np.outer(turned, step)) / curvature
     return True

@@ -1,7 +1,7 @@
 """Timing of rivals side by side, and the figures that come out of it.
 
-Machines drift: clocks throttle, neighbours come and go. So rivals take turns (A B A B …), each turn times a batch,
-and a figure is the median over the turns. What is compared was measured in the same minutes, on the same inputs.
+Machines drift: clocks throttle, neighbours come and go. So rivals take turns (A B A B …), each turn times a
+batch, and a figure is the median over the turns: what is compared was measured in the same minutes.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def compare(
     limit: float | None = None,
     note: str = "",
 ) -> Figure:
-    """The figure of two timings that took turns; how many turns, of how many items, goes into the note."""
+    """Make a figure of timings that took turns; how many turns, of how many items, goes into the note."""
     scale = SCALES[unit]
     counts = _counts(ours) if rival is None else f"{_counts(ours)} against {_counts(rival)}"
     return Figure(
@@ -165,7 +165,7 @@ def _spread(timed: Timing, scale: float) -> tuple[float, float]:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on: processor, Python, libraries, load."""
+    """Tell what the figures depend on: processor, Python, libraries, load."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -200,4 +200,6 @@ def write(path: Path, sections: Sequence[Section], options: Mapping[str, Any]) -
         ],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )

@@ -1,4 +1,4 @@
-"""Memory of this process and of Ray's actors, as the kernel counts it; Linux only, elsewhere nothing is found."""
+"""Memory of this process and of Ray's actors, as Linux counts it; elsewhere nothing is found."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def _status(process: int, field: str) -> float:
 
 def _command(process: int) -> str:
     try:
-        return (PROCESSES / str(process) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return (
+            (PROCESSES / str(process) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        )
     except OSError:
         return ""
 
@@ -53,7 +55,9 @@ def _descendants(ancestor: int) -> Iterator[int]:
     for folder in PROCESSES.glob("[0-9]*"):
         try:
             # The name, in parentheses, may contain anything; the parent is the second field after it.
-            fields = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            fields = (
+                (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            )
         except OSError:
             continue
         children.setdefault(int(fields[1]), []).append(int(folder.name))

@@ -1,7 +1,7 @@
 """What a protocol role may do: send, wait for messages, and have heavy work done elsewhere.
 
-A role is a coroutine that awaits nothing but its channel. So it reads like the paper, and whoever drives it (a
-`Session`, by hand) decides what time it is, what arrives, and where work runs.
+A role is a coroutine that awaits nothing but its channel. So it reads like the paper, and whoever drives it
+(a `Session`, by hand) decides what time it is, what arrives, and where work runs.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 All protocols sum the same integers, so all give the same bits: the grid belongs to the encoding, never to
 the protocol or the roster. An integer travels as *limbs*, little-endian words of 64 bits that together hold
 it in two's complement; an array of `count` integers is a matrix (count, limbs). Sums propagate carries from
-limb to limb: limbs summed separately would leak more than the total does.
+limb to limb (`limbs`): limbs summed separately would leak more than the total does. Which array gets which
+encoding is the plan's affair (`encoding_plan`).
 
 =============  ==========================  =================================  ================
 encoding       unit of the integer         bound R of one contribution        limbs
@@ -16,33 +17,24 @@ FixedPoint     2^-fraction_bits            round(bound · 2^fraction_bits)     1
 Encoding is local: nobody learns anything here. What a decoded total gives away is itself, low-order bits
 included (see `ExactFloat`). Rounding is to nearest, ties to even. ExactFloat rounds once, when the total is
 decoded; FixedPoint rounds each value to the grid, and a total of more than 53 bits to a double.
-Sources: IEEE 754-2019; Boldo and Melquiond 2008 for rounding to odd before the last rounding.
+Source: IEEE 754-2019.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from ..serialization.encoding_parameters import ExactFloat, FixedPoint, Integers
 from .errors import RangeError, SetupError
-
-Limbs: TypeAlias = NDArray[np.uint64]  # (count, limbs): little-endian two's complement
-Floats: TypeAlias = NDArray[np.float64]
-Specification: TypeAlias = tuple[str, DTypeLike, tuple[int, ...]]  # name, dtype, shape of one array
+from .limbs import Limbs, nearest_floats, negate_limbs
 
 MAX_CONTRIBUTIONS = 2**20
-DEFAULT_EXACT_VALUES = 4096
-LARGEST_WORD = 2**63 - 1
 
-_ONE = np.uint64(1)
 _REMEDIES = {
     "not finite": "leave out or impute the missing values, or ask at another point",
     "out of the declared range": "declare a larger bound (and fewer fraction bits), or use ExactFloat()",
@@ -71,119 +63,6 @@ class ValueRangeError(RangeError):
     def __str__(self) -> str:
         place = f"array {self.array!r} at index {self.index}" if self.index else f"array {self.array!r}"
         return f"{place} is {self.problem}: {_REMEDIES.get(self.problem, 'change the query')}"
-
-
-# Limbs ----------------------------------------------------------------------------------------------------
-
-
-def add_limbs(a: Limbs, b: Limbs) -> Limbs:
-    """Add integers, carries propagated, modulo 2^(64·limbs).
-
-    Parameters
-    ----------
-    a, b : ndarray of uint64, shape (count, limbs)
-        Summands; one of them may have a single row, which is added to all.
-
-    Returns
-    -------
-    ndarray of uint64, shape (count, limbs)
-    """
-    total = a + b
-    if total.shape[1] == 1:
-        return total
-    carry = total[:, 0] < a[:, 0]
-    for limb in range(1, total.shape[1]):
-        overflow = total[:, limb] < a[:, limb]
-        total[:, limb] += carry
-        carry = overflow | (carry & (total[:, limb] == 0))
-    return total
-
-
-def negate_limbs(limbs: Limbs) -> Limbs:
-    """Negate integers modulo 2^(64·limbs): −x = ~x + 1, the carry running through all low zero limbs."""
-    carry = np.ones(limbs.shape, dtype=bool)
-    np.logical_and.accumulate(limbs[:, :-1] == 0, axis=1, out=carry[:, 1:])
-    return ~limbs + carry
-
-
-def limbs_to_integers(limbs: Limbs) -> list[int]:
-    """Convert each row of limbs to a signed Python integer."""
-    width = 8 * limbs.shape[1]
-    octets = np.ascontiguousarray(limbs, dtype="<u8").tobytes()
-    return [
-        int.from_bytes(octets[at : at + width], "little", signed=True) for at in range(0, len(octets), width)
-    ]
-
-
-def integers_to_limbs(integers: Iterable[int], limbs: int) -> Limbs:
-    """Convert signed Python integers to rows of `limbs` limbs.
-
-    Raises
-    ------
-    RangeError
-        An integer needs more than 64·limbs bits in two's complement.
-    """
-    try:
-        octets = b"".join(integer.to_bytes(8 * limbs, "little", signed=True) for integer in integers)
-    except OverflowError:
-        raise RangeError(
-            f"an integer exceeds {64 * limbs} bits in two's complement: use more limbs"
-        ) from None
-    return np.frombuffer(octets, dtype="<u8").astype(np.uint64).reshape(-1, limbs)
-
-
-def nearest_floats(total: Limbs, unit_exponent: int, dtype: np.dtype[Any]) -> NDArray[np.floating[Any]]:
-    """Round total · 2^unit_exponent once, to nearest and ties to even; too large becomes an infinity.
-
-    Parameters
-    ----------
-    total : ndarray of uint64, shape (count, limbs)
-        Signed integers.
-    unit_exponent : int
-        At least −1074, so that no intermediate double is rounded by underflow.
-    dtype : dtype
-        float64 or float32.
-
-    Returns
-    -------
-    ndarray of `dtype`, shape (count,)
-        Zero is always +0.0.
-    """
-    negative = (total[:, -1] >> np.uint64(63)) != 0
-    magnitude = total.copy()
-    magnitude[negative] = negate_limbs(total[negative])
-    head, exponent = _leading_bits(magnitude)
-    if dtype == np.float32:
-        # Rounded to odd at 53 >= 24 + 2 bits, so that the cast to float32 below is the only rounding.
-        head = (head >> np.uint64(10)) | ((head & np.uint64(1023)) != 0)
-        exponent += 10
-    with np.errstate(over="ignore", under="ignore"):
-        floats = np.ldexp(head.view(np.int64).astype(np.float64), exponent + unit_exponent).astype(dtype)
-    floats[negative] *= -1
-    return np.asarray(floats + dtype.type(0), dtype=dtype)  # −0.0 + 0.0 is +0.0
-
-
-def _leading_bits(magnitude: Limbs) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return head and exponent with magnitude ≈ head · 2^exponent, head of 63 bits and rounded to odd.
-
-    The lowest bit of the head is set if any bit below it was: what is rounded from the head to fewer
-    than 62 bits is then rounded as if from the whole magnitude.
-    """
-    rows = np.arange(len(magnitude))
-    nonzero = magnitude != 0
-    top = magnitude.shape[1] - 1 - np.argmax(nonzero[:, ::-1], axis=1)
-    high = magnitude[rows, top]
-    low = np.where(top > 0, magnitude[rows, np.maximum(top - 1, 0)], np.uint64(0))
-    # Clearing the second highest bit keeps the conversion from rounding up to the next power of two.
-    length = np.frexp((high & ~(high >> _ONE)).astype(np.float64))[1]
-    shift = np.minimum(64 - length, 63).astype(np.uint64)
-    head = (high << shift) | ((low >> _ONE) >> (np.uint64(63) - shift))
-    rest = ((low << shift) != 0) | ((np.argmax(nonzero, axis=1) < top - 1) & (high != 0))
-    odd = (head >> _ONE) | (head & _ONE) | rest
-    return odd, 64 * top - shift.astype(np.int64) + 1
-
-
-# Encodings of one array -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,7 +217,7 @@ class _FloatFormat:
         return ((1 << (self.mantissa_bits + 1)) - 1) << (self.exponent_mask - 2)
 
 
-_FORMATS = {
+FLOAT_FORMATS = {
     np.dtype(np.float64): _FloatFormat(np.dtype(np.uint64), 52, 0x7FF, -1074),
     np.dtype(np.float32): _FloatFormat(np.dtype(np.uint32), 23, 0xFF, -149),
 }
@@ -349,7 +228,7 @@ class ExactFloatArray(ArrayEncoding):
 
     def _to_limbs(self, values: NDArray[Any]) -> Limbs:
         self._refuse_value(~np.isfinite(values), "not finite")
-        form = _FORMATS[self.dtype]
+        form = FLOAT_FORMATS[self.dtype]
         bits = values.view(form.bits).astype(np.uint64)
         exponent = (bits >> np.uint64(form.mantissa_bits)) & np.uint64(form.exponent_mask)
         normal = exponent > 0
@@ -361,13 +240,13 @@ class ExactFloatArray(ArrayEncoding):
         rows = np.arange(len(values))
         limbs = np.zeros((len(values), self.limbs), dtype=np.uint64)
         limbs[rows, limb] = mantissa << within
-        limbs[rows, limb + 1] = (mantissa >> _ONE) >> (np.uint64(63) - within)
+        limbs[rows, limb + 1] = (mantissa >> np.uint64(1)) >> (np.uint64(63) - within)
         negative = np.signbit(values)
         limbs[negative] = negate_limbs(limbs[negative])
         return limbs
 
     def _from_limbs(self, total: Limbs) -> NDArray[Any]:
-        floats = nearest_floats(total, _FORMATS[self.dtype].unit_exponent, self.dtype)
+        floats = nearest_floats(total, FLOAT_FORMATS[self.dtype].unit_exponent, self.dtype)
         self._refuse_total(
             ~np.isfinite(floats), f"lies beyond {self.dtype}: scale the values down before summing"
         )
@@ -409,128 +288,3 @@ class FixedPointArray(ArrayEncoding):
             return nearest_floats(total, -self.fraction_bits, self.dtype)
         # The conversion rounds; the scaling is exact, since the unit is no finer than 2^-1074.
         return words.astype(np.float64) * math.ldexp(1.0, -self.fraction_bits)
-
-
-# The plan of all arrays -----------------------------------------------------------------------------------
-
-
-def plan(
-    encoding: ExactFloat | FixedPoint | Integers | None,
-    specifications: Sequence[Specification],
-    n_contributions: int,
-) -> tuple[ArrayEncoding, ...]:
-    """Choose and prove the encoding of every array before anything is sent.
-
-    Parameters
-    ----------
-    encoding : ExactFloat, FixedPoint, Integers or None
-        For the float arrays; None is ExactFloat for up to DEFAULT_EXACT_VALUES floats in all.
-        Integer arrays always go as integers.
-    specifications : sequence of (name, dtype, shape)
-        The agreed arrays; every holder contributes the same.
-    n_contributions : int
-        Holders of the roster.
-
-    Returns
-    -------
-    tuple of ArrayEncoding
-        In the order of the specifications.
-
-    Raises
-    ------
-    SetupError
-        A dtype cannot be summed exactly, the totals would not fit, or too many floats without an encoding.
-    """
-    if not 1 <= n_contributions <= MAX_CONTRIBUTIONS:
-        raise SetupError(f"{n_contributions} contributions, expected 1 to {MAX_CONTRIBUTIONS}")
-    checked = [_check_specification(*specification) for specification in specifications]
-    if len({name for name, _, _ in checked}) < len(checked):
-        raise SetupError(f"two arrays share a name among {[name for name, _, _ in checked]}: rename one")
-    n_floats = sum(math.prod(shape) for _, dtype, shape in checked if dtype.kind == "f")
-    if encoding is None and n_floats > DEFAULT_EXACT_VALUES:
-        raise SetupError(
-            f"{n_floats:,} floats without an encoding (limit {DEFAULT_EXACT_VALUES:,}): pass "
-            "FixedPoint(bound) for speed, or ExactFloat() to have every total exact"
-        )
-    return tuple(_plan_array(encoding, name, dtype, shape, n_contributions) for name, dtype, shape in checked)
-
-
-def largest_fraction_bits(bound: float, n_contributions: int) -> int | None:
-    """Return the largest f ≥ 0 with n · round(bound · 2^f) ≤ 2^63 − 1, or None if there is none."""
-    estimate = 64 - math.frexp(bound)[1] - (n_contributions - 1).bit_length()
-    for fraction_bits in range(min(estimate, 1074), -1, -1):
-        if n_contributions * grid_bound(bound, fraction_bits) <= LARGEST_WORD:
-            return fraction_bits
-    return None
-
-
-def grid_bound(bound: float, fraction_bits: int) -> int:
-    """Return round(bound · 2^fraction_bits), ties to even."""
-    return round(Fraction(bound) * (1 << fraction_bits))
-
-
-def _check_specification(
-    name: str, dtype: DTypeLike, shape: tuple[int, ...]
-) -> tuple[str, np.dtype[Any], tuple[int, ...]]:
-    """Refuse dtypes and shapes that cannot be summed; bring the dtype to native byte order."""
-    try:
-        kind = np.dtype(dtype).newbyteorder("=")
-    except TypeError:
-        raise SetupError(f"array {name!r} has dtype {dtype!r}, which numpy does not know") from None
-    if kind not in _FORMATS and (kind.kind not in "biu" or kind.itemsize > 8):
-        raise SetupError(
-            f"array {name!r} has dtype {kind}, expected bool, an integer of up to 64 bits, float32 or "
-            "float64: convert it first (complex numbers: send real and imaginary parts)"
-        )
-    if any(length < 0 for length in shape):
-        raise SetupError(f"array {name!r} has shape {shape}, expected lengths of 0 or more")
-    return name, kind, tuple(int(length) for length in shape)
-
-
-def _plan_array(
-    encoding: ExactFloat | FixedPoint | Integers | None,
-    name: str,
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...],
-    n_contributions: int,
-) -> ArrayEncoding:
-    """Return the encoding of one array."""
-    if dtype.kind == "f" and isinstance(encoding, FixedPoint):
-        return _plan_fixed_point(encoding, name, dtype, shape, n_contributions)
-    if dtype.kind == "f" and isinstance(encoding, Integers):
-        raise SetupError(
-            f"array {name!r} has dtype {dtype} under Integers(): contribute integers, or pass "
-            "ExactFloat() or FixedPoint(bound)"
-        )
-    if dtype.kind == "f":
-        bound, kind = _FORMATS[dtype].largest, ExactFloatArray
-        return kind(name=name, dtype=dtype, shape=shape, bound=bound, n_contributions=n_contributions)
-    bound = 1 if dtype.kind == "b" else max(int(np.iinfo(dtype).max), -int(np.iinfo(dtype).min))
-    return IntegerArray(name=name, dtype=dtype, shape=shape, bound=bound, n_contributions=n_contributions)
-
-
-def _plan_fixed_point(
-    encoding: FixedPoint, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], n_contributions: int
-) -> FixedPointArray:
-    """Prove that n contributions fit a signed word of 64 bits."""
-    bound = grid_bound(encoding.bound, encoding.fraction_bits)
-    if not n_contributions * bound <= LARGEST_WORD:
-        fitting = largest_fraction_bits(encoding.bound, n_contributions)
-        remedy = (
-            "use a smaller bound, or ExactFloat()"
-            if fitting is None
-            else f"use at most {fitting} fraction bits, or a smaller bound"
-        )
-        raise SetupError(
-            f"{n_contributions} contributions of up to {encoding.bound!r} with {encoding.fraction_bits} "
-            f"fraction bits reach {n_contributions * bound}, more than 2^63 - 1 = {LARGEST_WORD}: {remedy}"
-        )
-    return FixedPointArray(
-        name=name,
-        dtype=dtype,
-        shape=shape,
-        bound=bound,
-        n_contributions=n_contributions,
-        limit=encoding.bound,
-        fraction_bits=encoding.fraction_bits,
-    )

@@ -1,22 +1,23 @@
 """How a session starts: invitation, readiness, beginning, or a refusal.
 
-1. The coordinator sends every holder the same signed `Invitation`: protocol, encoding, roster, query, its fresh key.
-2. Each holder checks it, computes its contribution *and keeps it*, and answers `Ready` with shapes and dtypes and its
-   own fresh key, signed; or `Refusal` with a reason from a fixed list.
-3. The coordinator checks that all contributions have the same shapes, fixes the protocol's parameters, and sends
-   `Begin` with everybody's `Ready`. Each holder checks every signature.
+1. The coordinator sends every holder the same signed `Invitation`: protocol, encoding, roster, query, its
+   fresh key.
+2. Each holder checks it, computes its contribution *and keeps it*, and answers `Ready` with shapes and dtypes
+   and its own fresh key, signed; or `Refusal` with a reason from a fixed list.
+3. The coordinator checks that all contributions have the same shapes, fixes the protocol's parameters, and
+   sends `Begin` with everybody's `Ready`. Each holder checks every signature.
 
-From here on all parties hold the same *binding*: a hash over query, model, encoding, roster, session and the fresh keys
-of all parties, which goes into every mask and travels with every share.
+From here on all parties hold the same *binding*: a hash over query, model, encoding, roster, session and the
+fresh keys of all parties, which goes into every mask and travels with every share.
 
-Who learns what: the coordinator learns the names, shapes and dtypes of the arrays, and who refused. Nothing of a
-contribution has left its holder when this is over. Against an active coordinator: one that shows different invitations
-to different holders is found out by their signatures in `Begin`; one that replays an old `Begin` meets fresh keys.
+Who learns what: the coordinator learns the names, shapes and dtypes of the arrays, and who refused. Nothing
+of a contribution has left its holder when this is over. Against an active coordinator: one that shows
+different invitations to different holders is found out by their signatures in `Begin`; one that replays an
+old `Begin` meets fresh keys.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..serialization.codec import digest, unsigned_digest
+from ..serialization.codec import digest, unsigned_digest, with_signature
 from ..serialization.encoding_parameters import ExactFloat, FixedPoint, Integers
 from ..serialization.schema import Message
 from ..serialization.session_messages import (
@@ -38,9 +39,11 @@ from ..serialization.session_messages import (
     Refusal,
 )
 from .channel import Channel
-from .encoding import ArrayEncoding, Limbs, ValueRangeError, plan
+from .encoding import ArrayEncoding, ValueRangeError
+from .encoding_plan import plan
 from .errors import InvalidMessageError, RefusedError, SetupError
 from .key_agreement import Identity, SessionKeys, verify
+from .limbs import Limbs
 from .party import PartyId, Roster
 from .secret import Secret
 
@@ -107,7 +110,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Prepared(Secret):
-    """A holder's contribution, ready to be masked. *Never sent.*
+    """A holder's contribution, ready to be masked: *never sent*.
 
     Attributes
     ----------
@@ -125,8 +128,8 @@ class Prepared(Secret):
 
 
 def signed(message: S, identity: Identity) -> S:
-    """The message with this party's signature over all of its other fields."""
-    return dataclasses.replace(message, signature=identity.sign(unsigned_digest(message)))
+    """Return the message with this party's signature over all of its other fields."""
+    return with_signature(message, identity.sign(unsigned_digest(message)))
 
 
 def is_signed(message: Invitation | Ready | Begin | Closed, roster: Roster, signer: PartyId) -> bool:
@@ -143,7 +146,7 @@ def invite(
     query: Query,
     previous: Sequence[Closed] = (),
 ) -> Invitation:
-    """The coordinator's signed invitation to one session.
+    """Return the coordinator's signed invitation to one session.
 
     Parameters
     ----------
@@ -185,7 +188,7 @@ def specify(arrays: Mapping[str, NDArray[Any]]) -> tuple[ArraySpecification, ...
 def encodings_for(
     encoding: Message | None, specifications: Sequence[ArraySpecification], n_contributions: int
 ) -> tuple[ArrayEncoding, ...]:
-    """The encoding of every array, proven from the roster; `SetupError` if it cannot carry the sum."""
+    """Return the encoding of every array, proven from the roster; `SetupError` if it cannot carry the sum."""
     if not isinstance(encoding, ExactFloat | FixedPoint | Integers | None):
         raise SetupError("the invitation's encoding is none that is known here")
     return plan(encoding, [(s.name, s.dtype, s.shape) for s in specifications], n_contributions)
@@ -249,7 +252,7 @@ def check_ready(invitation: Invitation, roster: Roster, holder: PartyId, ready: 
 
 
 def agreed_specifications(ready: Sequence[Ready]) -> tuple[ArraySpecification, ...]:
-    """The arrays that all holders announce; `SetupError` naming who differs otherwise."""
+    """Return the arrays that all holders announce; `SetupError` naming who differs otherwise."""
     first = ready[0]
     for other in ready[1:]:
         if other.arrays != first.arrays:
@@ -273,9 +276,15 @@ def check_begin(invitation: Invitation, roster: Roster, own: Ready, begin: Begin
     if begin.session != invitation.session or not is_signed(begin, roster, coordinator):
         raise InvalidMessageError("a Begin that does not belong to this invitation", suspects=[coordinator])
     if [ready.holder for ready in begin.ready] != list(roster.holders) or own not in begin.ready:
-        raise InvalidMessageError("a Begin that leaves out a holder or alters an answer", culprits=[coordinator])
+        raise InvalidMessageError(
+            "a Begin that leaves out a holder or alters an answer", culprits=[coordinator]
+        )
     for ready in begin.ready:
-        check_ready(invitation, roster, PartyId(ready.holder), ready)
+        try:
+            check_ready(invitation, roster, PartyId(ready.holder), ready)
+        except InvalidMessageError as error:
+            # One of the two is lying: the coordinator may have shown that holder another invitation.
+            raise InvalidMessageError(error.problem, suspects=[coordinator, ready.holder]) from None
 
 
 # Roles
@@ -287,7 +296,7 @@ async def open_session(
     invitation: Invitation,
     fix_parameters: Callable[[tuple[ArrayEncoding, ...]], Awaitable[Message]],
 ) -> Opened:
-    """The coordinator's side of a session's start.
+    """Run the coordinator's side of a session's start.
 
     Raises
     ------
@@ -307,7 +316,9 @@ async def open_session(
     # Readiness
     refusals = {holder: answer for holder, answer in answers.items() if isinstance(answer, Refusal)}
     if refusals:
-        raise RefusedError({holder: (refusal.reason, refusal.details) for holder, refusal in refusals.items()})
+        raise RefusedError(
+            {holder: (refusal.reason, refusal.details) for holder, refusal in refusals.items()}
+        )
     ready = [answer for answer in answers.values() if isinstance(answer, Ready)]
     for holder, answer in zip(roster.holders, ready, strict=True):
         check_ready(invitation, roster, holder, answer)
@@ -329,7 +340,7 @@ async def open_session(
 async def join_session(
     channel: Channel, keys: SessionKeys, examine: Callable[[Invitation], Prepared]
 ) -> tuple[Opened, Prepared] | None:
-    """A holder's side of a session's start; None if it declined.
+    """Run a holder's side of a session's start; None if it declined.
 
     `examine` checks policy and computes the contribution; it raises `Declined` to refuse.
 

@@ -1,15 +1,17 @@
 """Identities and the keys that two parties share, alone, for one session.
 
-Every party has a long-term identity, an Ed25519 key that signs and an X25519 key that agrees, pinned in the roster.
-Every session adds a fresh X25519 key pair of each party. The secret of a pair mixes all four exchanges, as Noise's KK
-pattern does, so that it is authentic (only the pinned identities can compute it) and forward secret (it dies with the
-session's keys). From it HKDF derives one key for each direction and purpose.
+Every party has a long-term identity, an Ed25519 key that signs and an X25519 key that agrees, pinned in the
+roster. Every session adds a fresh X25519 key pair of each party. The secret of a pair mixes all four
+exchanges, as Noise's KK pattern does, so that it is authentic (only the pinned identities can compute it) and
+forward secret (it dies with the session's keys). From it HKDF derives one key for each direction and purpose.
 
-Sources: RFC 7748 (X25519), RFC 8032 (Ed25519), RFC 5869 (HKDF), the Noise Protocol Framework revision 34, section 7.5
-(KK). Sending Noise's handshake inside the messages of a session's start is tacit's own composition.
+Sources: RFC 7748 (X25519), RFC 8032 (Ed25519), RFC 5869 (HKDF), the Noise Protocol Framework revision 34,
+section 7.5 (KK). Sending Noise's handshake inside the messages of a session's start is tacit's own
+composition.
 
-Who learns what: nothing here is sent but public keys and signatures. An adversary who steals an identity later cannot
-open the frames of past sessions; one who holds both identities of a pair at the time can impersonate them.
+Who learns what: nothing here is sent but public keys and signatures. An adversary who steals an identity
+later cannot open the frames of past sessions; one who holds both identities of a pair at the time can
+impersonate them.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ KEY_BYTES = 32
 
 
 class Identity(Secret):
-    """A party's long-term keys. *Never sent*; `public` is what the roster pins.
+    """A party's long-term keys: *never sent*; `public` is what the roster pins.
 
     Parameters
     ----------
@@ -91,7 +93,7 @@ def derive(material: bytes, *, salt: bytes, purpose: bytes, length: int = KEY_BY
 
 
 class SessionKeys(Secret):
-    """One party's keys of one session, and what it has learned of its peers'. *Never sent.*
+    """One party's keys of one session, and what it has learned of its peers': *never sent*.
 
     `ephemeral` is the public half of this session's fresh key: it is also this party's nonce, so
     two sessions never share a key, even after a restart.
@@ -136,7 +138,7 @@ class SessionKeys(Secret):
     def direction_key(
         self, sender: PartyId, recipient: PartyId, purpose: str, ephemeral: bytes | None = None
     ) -> bytes:
-        """The key of one direction between this party and a peer: 32 bytes.
+        """Return the key of one direction between this party and a peer: 32 bytes.
 
         A key in both directions with equal nonces would reveal the XOR of two plaintexts. With
         `ephemeral`, the key as it would be if that were the peer's fresh key; nothing is learned yet.
@@ -147,7 +149,7 @@ class SessionKeys(Secret):
         return derive(secret, salt=self.session, purpose=_label("direction", purpose, sender, recipient))
 
     def take_counter(self, peer: PartyId) -> int:
-        """The next number of a frame to a peer, from 0: each is given out once in a session.
+        """Return the next number of a frame to a peer, from 0: each is given out once in a session.
 
         It stands here and not with the links, so that links made twice cannot use a nonce twice.
         """
@@ -156,7 +158,7 @@ class SessionKeys(Secret):
         return counter
 
     def opening_key(self, sender: PartyId, recipient: PartyId, ephemeral: bytes, purpose: str) -> bytes:
-        """The key of a session's first frame, when only its sender has a fresh key (Noise K: es, ss)."""
+        """Return the key of a first frame, when only its sender has a fresh key (Noise K: es, ss)."""
         if sender == self.me:
             static = self.roster[recipient].agreement_key
             material = exchange(self._secret, static) + self.identity.exchange(static)
@@ -167,7 +169,7 @@ class SessionKeys(Secret):
         return derive(material, salt=self.session + ephemeral, purpose=label)
 
     def take_pair_key(self, peer: PartyId, purpose: str, binding: bytes) -> bytes:
-        """The key that both of a pair derive, for a one-time use in a protocol: 32 bytes.
+        """Return the key that both of a pair derive, for a one-time use in a protocol: 32 bytes.
 
         **Call once per peer and purpose**: a mask used twice is a two-time pad.
 
@@ -184,7 +186,7 @@ class SessionKeys(Secret):
         return derive(self._pair_secret(peer), salt=self.session, purpose=label)
 
     def _pair_secret(self, peer: PartyId) -> bytes:
-        """The secret of the pair, once the peer's fresh key is known."""
+        """Return the secret of the pair, once the peer's fresh key is known."""
         if peer not in self._shared:
             if peer not in self._ephemerals:
                 raise MisuseError(f"no session key of {peer} is known yet")
@@ -205,6 +207,6 @@ class SessionKeys(Secret):
 
 
 def _label(*parts: str) -> bytes:
-    """What a key is for, unambiguously: each part after its length."""
+    """Return what a key is for, unambiguously: each part after its length."""
     octets = [part.encode() for part in ("tacit 1", *parts)]
     return b"".join(len(part).to_bytes(4, "big") + part for part in octets)

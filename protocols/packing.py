@@ -27,8 +27,9 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from .encoding import ArrayEncoding, Limbs, add_limbs, integers_to_limbs
+from .encoding import ArrayEncoding
 from .errors import InvalidMessageError, MisuseError, RangeError, SetupError
+from .limbs import Limbs, add_limbs, integers_to_limbs
 
 TAG_BITS = 64
 _TOP_BIT = np.uint64(1 << (TAG_BITS - 1))

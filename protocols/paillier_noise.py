@@ -44,7 +44,8 @@ import numpy as np
 from gmpy2 import mpz
 
 from .errors import SetupError
-from .paillier import PublicKey, RandomBytes, random_units
+from .paillier import random_units
+from .paillier_keys import PublicKey, RandomBytes
 from .secret import Secret
 
 MAXIMUM_WINDOW_BITS = 10  # the table grows as 2^w / w: 54 MB for 10 bits at 2048

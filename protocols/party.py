@@ -72,5 +72,5 @@ class Roster:
         return joined.digest()
 
     def without(self, lost: Sequence[str]) -> Roster:
-        """The roster of those who are left."""
+        """Return the roster of those who are left."""
         return Roster(tuple(party for party in self.parties if party.name not in lost))

@@ -1,8 +1,8 @@
 """What a protocol is to the rest of tacit: its options, its two roles, what it costs and whom it trusts.
 
-A secure sum is the same for every protocol up to the roles' middle part: the session opens (`invitation`), the
-protocol's own roles run, the coordinator decodes the total and tells the holders that it is over. `coordinator_role`
-and `holder_role` compose the three.
+A secure sum is the same for every protocol up to the roles' middle part: the session opens (`invitation`),
+the protocol's own roles run, the coordinator decodes the total and tells the holders that it is over.
+`coordinator_role` and `holder_role` compose the three.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..serialization.schema import Message
 from ..serialization.session_messages import Abort, Begin, Closed, Finished, Invitation, Ready, Refusal
 from .channel import Channel, Role
-from .encoding import ArrayEncoding, Limbs
+from .encoding import ArrayEncoding
 from .errors import AbortedError, DropoutError, SetupError
 from .invitation import (
     NO_SIGNATURE,
@@ -31,6 +31,7 @@ from .invitation import (
     signed,
 )
 from .key_agreement import SessionKeys
+from .limbs import Limbs
 from .party import PartyId, Roster
 from .session import abort_reason
 
@@ -143,28 +144,30 @@ class Protocol(ABC, Generic[Memory]):
 
     @abstractmethod
     def cost(self, n_holders: int, encodings: Sequence[ArrayEncoding]) -> Cost:
-        """What one sum of arrays with these encodings costs."""
+        """Return what one sum of arrays with these encodings costs."""
 
     @abstractmethod
     def memory(self) -> Memory:
-        """A party's empty memory."""
+        """Return a party's empty memory."""
 
     @property
     @abstractmethod
-    def accepts(self) -> tuple[Collection[type[Message]], Collection[type[Message]], Collection[type[Message]]]:
+    def accepts(
+        self,
+    ) -> tuple[Collection[type[Message]], Collection[type[Message]], Collection[type[Message]]]:
         """Kinds of message: holder to coordinator, coordinator to holder, holder to holder."""
 
     @abstractmethod
     async def fix_parameters(
         self, channel: Channel, encodings: tuple[ArrayEncoding, ...], memory: Memory
     ) -> Message:
-        """What the coordinator fixes once all shapes are known."""
+        """Fix the parameters once all shapes are known."""
 
     @abstractmethod
     async def coordinator(
         self, channel: Channel, opened: Opened, keys: SessionKeys, memory: Memory
     ) -> tuple[Limbs, ...]:
-        """The coordinator's role: returns the sum of all holders' words."""
+        """Return the coordinator's role: returns the sum of all holders' words."""
 
     @abstractmethod
     async def holder(
@@ -173,10 +176,11 @@ class Protocol(ABC, Generic[Memory]):
         opened: Opened,
         keys: SessionKeys,
         memory: Memory,
+        *,
         words: tuple[Limbs, ...] | None,
         release: Callable[[], None],
     ) -> None:
-        """A holder's role: contributes its words, or voids the session in secret if they are None.
+        """Return a holder's role: contributes its words, or voids the session in secret if they are None.
 
         It calls `release` before anything leaves from which, with others' help, a total may follow.
         """
@@ -193,14 +197,14 @@ class Protocol(ABC, Generic[Memory]):
 def accepted_by_coordinator(
     protocol: Protocol[Any], roster: Roster
 ) -> dict[PartyId, frozenset[type[Message]]]:
-    """The kinds of message that the coordinator's session takes from each holder."""
+    """Return the kinds of message that the coordinator's session takes from each holder."""
     return {holder: frozenset({Ready, Refusal, Closed, *protocol.accepts[0]}) for holder in roster.holders}
 
 
 def accepted_by_holder(
     protocol: Protocol[Any], roster: Roster, me: PartyId
 ) -> dict[PartyId, frozenset[type[Message]]]:
-    """The kinds of message that a holder's session takes from each other party."""
+    """Return the kinds of message that a holder's session takes from each other party."""
     accepts = {holder: frozenset(protocol.accepts[2]) for holder in roster.holders if holder != me}
     return accepts | {roster.coordinator: frozenset({Invitation, Begin, Finished, *protocol.accepts[1]})}
 
@@ -208,7 +212,7 @@ def accepted_by_holder(
 def coordinator_role(
     protocol: Protocol[Memory], keys: SessionKeys, invitation: Invitation, memory: Memory
 ) -> Role[Aggregate]:
-    """The coordinator's role in one secure sum, from invitation to decoded total."""
+    """Run the coordinator's role in one secure sum, from invitation to decoded total."""
 
     async def role(channel: Channel) -> Aggregate:
         protocol.check_roster(keys.roster)
@@ -235,8 +239,7 @@ def holder_role(
     memory: Memory,
     release: Callable[[Invitation], None] = lambda _: None,
 ) -> Role[bool]:
-    """A holder's role in one secure sum; returns whether it took part."""
-
+    """Run a holder's role in one secure sum; returns whether it took part."""
     released = False
 
     def note_release(invitation: Invitation) -> None:
@@ -257,7 +260,12 @@ def holder_role(
             return False
         opened, prepared = joined
         await protocol.holder(
-            channel, opened, keys, memory, prepared.words, lambda: note_release(opened.invitation)
+            channel,
+            opened,
+            keys,
+            memory,
+            words=prepared.words,
+            release=lambda: note_release(opened.invitation),
         )
         await channel.receive(Finished, sender=keys.roster.coordinator)
         return True
@@ -282,7 +290,7 @@ def holder_role(
 
 
 def closed_by(keys: SessionKeys, *, forwarded: bool) -> Closed:
-    """A holder's signed word whether anything of it had left when the session was broken off."""
+    """Return a holder's signed word whether anything of it had left when the session was broken off."""
     word = Closed(session=keys.session, holder=keys.me, forwarded=forwarded, signature=NO_SIGNATURE)
     return signed(word, keys.identity)
 

@@ -1,12 +1,13 @@
 """One role, driven by hand: a session is exactly one secure sum as one party sees it.
 
-`Session` performs no input or output and owns no clock: whoever drives it (a simulation, an actor) passes in what
-arrived and what time it is, and carries out the `Step` that comes back. The rules of every protocol live here, once:
+`Session` performs no input or output and owns no clock: whoever drives it (a simulation, an actor) passes in
+what arrived and what time it is, and carries out the `Step` that comes back. The rules of every protocol live
+here, once:
 
-- a slot is (kind of message, sender), and holds one message; an identical repeat is ignored, a different one is an
-  `EquivocationError`;
-- a message from outside the session's parties, or of a kind that its sender has no part in, is refused before it
-  reaches the role; messages for a later wait keep in their slots, so the inbox is bounded;
+- a slot is (kind of message, sender), and holds one message; an identical repeat is ignored, a different one
+  is an `EquivocationError`;
+- a message from outside the session's parties, or of a kind that its sender has no part in, is refused before
+  it reaches the role; messages for a later wait keep in their slots, so the inbox is bounded;
 - whoever is lost, or ends the session, is noticed by every wait that needs it;
 - when a role fails, the others are told at once, with a reason from a fixed list.
 """
@@ -148,7 +149,9 @@ class Session(Generic[R]):
             reason = message.reason if message.reason.isprintable() else "for a reason that cannot be shown"
             return self.peer_lost(sender, now, reason=reason)
         if type(message) not in self._accepts[sender]:
-            return self._fail_with(UnexpectedMessageError("a kind of message it has no part in", culprits=[sender]))
+            return self._fail_with(
+                UnexpectedMessageError("a kind of message it has no part in", culprits=[sender])
+            )
         slot = (type(message), sender)
         if self._slots.setdefault(slot, message) != message:
             return self._fail_with(EquivocationError("two different messages in one slot", culprits=[sender]))
@@ -200,10 +203,10 @@ class Session(Generic[R]):
             return Step()
         return self._fail_with(AbortedError(party=self._channel.me, reason=reason))
 
-    # --- inside ---------------------------------------------------------------------------------------------------
+    # Inside
 
     def _arrived(self, sender: PartyId) -> Message | None:
-        """What the present wait has from a sender."""
+        """Return what the present wait has from a sender."""
         kinds = self.waiting_for.kinds if self.waiting_for else ()
         found = (self._slots.get((kind, sender)) for kind in kinds)
         return next((message for message in found if message is not None), None)
@@ -229,7 +232,7 @@ class Session(Generic[R]):
         return Step()
 
     def _loss(self, parties: list[PartyId]) -> ProtocolError:
-        """The error for parties that are gone: their own reason if they gave one."""
+        """Return the error for parties that are gone: their own reason if they gave one."""
         for party in parties:
             reason = self._lost[party]
             if reason is not None:
@@ -253,7 +256,7 @@ class Session(Generic[R]):
         except StopIteration as stop:
             self.outcome = Done(stop.value)
             return Step(self._take_queued())
-        except Exception as failure:  # the role's own end: kept as the outcome, told to the others
+        except Exception as failure:  # noqa: BLE001 - kept as the outcome, told to the others
             return self._fail_with(failure)
         if isinstance(wanted, Work):
             self._working = True
@@ -286,7 +289,7 @@ class Session(Generic[R]):
 
 
 def abort_reason(error: Exception) -> str:
-    """What other parties are told of an error: its class if it is tacit's, never its text."""
+    """Return what other parties are told of an error: its class if it is tacit's, never its text."""
     if isinstance(error, AbortedError):
         return error.reason
     return type(error).__name__ if isinstance(error, ProtocolError) else "an error at this party"

@@ -1,8 +1,8 @@
 """A network of parties in one process: virtual time, seeded randomness, and every fault on demand.
 
-Public API: protocols are tested here, and users can watch one run without any cluster. Messages really become frames
-and are decoded again, so what is counted is what would travel. A run is repeatable from its seed: randomness, delays
-and faults come from one generator. **Never use a simulation's randomness for real data.**
+Public API: protocols are tested here, and users can watch one run without any cluster. Messages really become
+frames and are decoded again, so what is counted is what would travel. A run is repeatable from its seed:
+randomness, delays and faults come from one generator. **Never use a simulation's randomness for real data.**
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..serialization.codec import Frame, decode, encode
@@ -72,7 +73,7 @@ class Run:
         return [str(sent) for sent in self.sent]
 
     def result(self, party: str) -> Any:
-        """What a party's role returned.
+        """Return what a party's role returned.
 
         Raises
         ------
@@ -106,19 +107,11 @@ class _Seat:
 class Simulation:
     """Deterministic runs of many parties.
 
-    Parameters
-    ----------
-    seed : int
-        Everything that is random in a run follows from it.
-    delays : (float, float)
-        Shortest and longest seconds that a message is on its way.
-    loss : float
-        Probability that a message never arrives.
-    duplicates : float
-        Probability that a message arrives twice.
-    tamper : callable, optional
-        ``tamper(sent)`` returns what arrives instead: the message, another one, a `Frame` of any bytes, or None for
-        nothing.
+    Parameters ---------- seed : int Everything that is random in a run follows from it. delays : (float,
+        float) Shortest and longest seconds that a message is on its way. loss : float Probability that a
+        message never arrives. duplicates : float Probability that a message arrives twice. tamper : callable,
+        optional ``tamper(sent)`` returns what arrives instead: the message, another one, a `Frame` of any
+        bytes, or None for nothing.
 
     Examples
     --------
@@ -190,7 +183,7 @@ class Simulation:
         return self._random.randbytes(n)
 
     def run(self) -> Run:
-        """Run until every living party's session has ended. **Call once.**
+        """Run until every living party's session has ended; **call once**.
 
         Raises
         ------
@@ -216,7 +209,7 @@ class Simulation:
             if seat.dies_after == 0:
                 self._die(name)
             else:
-                self._at(0.0, lambda name=name, seat=seat: self._carry_out(name, seat.session.start(self._now)))  # type: ignore[misc]
+                self._at(0.0, partial(self._start, name))
         while not self._over():
             self._next_event()
         outcomes = {name: None if seat.dead else seat.session.outcome for name, seat in self._seats.items()}
@@ -231,7 +224,9 @@ class Simulation:
     def _next_event(self) -> None:
         """Let the next thing happen: an arrival, or somebody's deadline."""
         living = [(name, seat) for name, seat in self._seats.items() if not seat.dead]
-        deadlines = [(seat.session.deadline, name) for name, seat in living if seat.session.deadline is not None]
+        deadlines = [
+            (seat.session.deadline, name) for name, seat in living if seat.session.deadline is not None
+        ]
         ends, waiting = min(deadlines, default=(None, None))
         if self._events and (ends is None or self._events[0][0] <= ends):
             self._now, _, event = heapq.heappop(self._events)
@@ -241,6 +236,9 @@ class Simulation:
             self._carry_out(waiting, self._seats[waiting].session.tick(self._now))
         else:
             raise MisuseError("every party waits and nothing is under way")
+
+    def _start(self, name: PartyId) -> None:
+        self._carry_out(name, self._seats[name].session.start(self._now))
 
     def _carry_out(self, name: PartyId, step: Step) -> None:
         """Send a step's messages and do its work, unless the party dies on the way."""
@@ -256,7 +254,7 @@ class Simulation:
                 return
             try:
                 result = step.work.run()
-            except Exception as error:  # the role decides what its work's failure means
+            except Exception as error:  # noqa: BLE001 - the role decides what its work's failure means
                 step = seat.session.computed(None, self._now, error=error)
             else:
                 step = seat.session.computed(result, self._now)
@@ -266,7 +264,7 @@ class Simulation:
         self._seats[name].dead = True
         for peer in self._seats:
             if peer != name:
-                self._at(self._delay(), lambda peer=peer: self._notice(peer, name))  # type: ignore[misc]
+                self._at(self._delay(), partial(self._notice, peer, name))
 
     def _notice(self, peer: PartyId, lost: PartyId) -> None:
         if not self._seats[peer].dead:
@@ -289,7 +287,7 @@ class Simulation:
             return
         copies = 2 if self._random.random() < self._duplicates else 1
         for _ in range(copies):
-            self._at(self._delay(), lambda: self._arrive(sent.sender, sent.recipient, frame))
+            self._at(self._delay(), partial(self._arrive, sent.sender, sent.recipient, frame))
 
     def _arrive(self, sender: PartyId, recipient: PartyId, frame: Frame) -> None:
         seat = self._seats.get(recipient)

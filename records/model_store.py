@@ -1,9 +1,10 @@
 """An append-only store of results and of the record of every aggregate, in a folder.
 
-Layout: ``aggregates/<number>.json``, one file for every sum that was revealed, and ``results/<name>/<version>.json``,
-one for every saved result. A file appears whole or not at all, is never changed or overwritten, and is there after the
-process, or the machine, has died: it is written beside its place, flushed to disk, and linked to its name, which fails
-if the name is taken. Several processes may write to one folder.
+Layout: ``aggregates/<number>.json``, one file for every sum that was revealed, and
+``results/<name>/<version>.json``, one for every saved result. A file appears whole or not at all, is never
+changed or overwritten, and is there after the process, or the machine, has died: it is written beside its
+place, flushed to disk, and linked to its name, which fails if the name is taken. Several processes may write
+to one folder.
 
 Numbers are written as the shortest decimals that round-trip binary64, so what is read back has the same bits.
 """
@@ -11,6 +12,7 @@ Numbers are written as the shortest decimals that round-trip binary64, so what i
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -24,6 +26,7 @@ from .errors import RecordError
 Record = Mapping[str, Any]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NUMBERED = re.compile(r"(?a:(\d{8,})\.json)")
 
 
 class ModelStore:
@@ -42,23 +45,31 @@ class ModelStore:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        try:
-            for part in ("aggregates", "results"):
-                (self.folder / part).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RecordError(
-                f"no repository can be made in {self.folder}: {error.strerror or 'unusable path'}"
-            ) from None
+        self._sessions: dict[int, str] = {}  # of the aggregates seen so far, by number
+        for part in ("aggregates", "results"):
+            _make_folder(self.folder / part)
 
     def append_aggregate(self, record: Record) -> int:
         """Append the record of one aggregate; returns its number, from 1.
 
         A record of a session that is there already is not written again, so a repeated call is harmless.
+
+        Raises
+        ------
+        RecordError
+            If the record names no session, holds what JSON cannot carry, or cannot be written.
         """
-        for number, known in self._numbered(self.folder / "aggregates"):
-            if known.get("session") == record.get("session"):
-                return number
-        return self._append(self.folder / "aggregates", record)
+        session = record.get("session")
+        if not isinstance(session, str):
+            raise RecordError("the record of an aggregate names its session, a text")
+        place = self.folder / "aggregates"
+        with _locked(place):
+            for number, path in _numbers(place):
+                if number not in self._sessions:
+                    self._sessions[number] = str(_read(path).get("session"))
+                if self._sessions[number] == session:
+                    return number
+            return self._append(place, record)
 
     def aggregates(self) -> list[dict[str, Any]]:
         """Every record, oldest first."""
@@ -67,7 +78,7 @@ class ModelStore:
     def save(self, name: str, result: Record) -> int:
         """Save a result as the next version of a name; returns the version, from 1."""
         place = self._place(name)
-        place.mkdir(exist_ok=True)
+        _make_folder(place)
         return self._append(place, result)
 
     def load(self, name: str, version: int | None = None) -> dict[str, Any]:
@@ -79,15 +90,17 @@ class ModelStore:
             If there is no such name or version, or the file is damaged.
         """
         versions = self.versions(name)
-        wanted = versions[-1] if version is None and versions else version
+        if not versions:
+            raise RecordError(f"nothing is saved under {name!r}")
+        wanted = versions[-1] if version is None else version
         if wanted not in versions:
-            known = ", ".join(map(str, versions)) or "none"
+            known = ", ".join(map(str, versions))
             raise RecordError(f"{name!r} has no version {wanted}: its versions are {known}")
         return _read(self._place(name) / _file_name(wanted))
 
     def versions(self, name: str) -> list[int]:
-        """The versions of a name, oldest first; empty if there are none."""
-        return sorted(number for number, _ in _numbers(self._place(name)))
+        """Return the versions of a name, oldest first; empty if there are none."""
+        return [number for number, _ in _numbers(self._place(name))]
 
     def names(self) -> list[str]:
         """Every name with a saved result."""
@@ -96,12 +109,13 @@ class ModelStore:
     def _place(self, name: str) -> Path:
         if not NAME.fullmatch(name):
             raise RecordError(
-                "a name has 1 to 100 letters, digits, dots, dashes or underscores, and starts with one of the first two"
+                "a name has 1 to 100 letters, digits, dots, dashes and underscores, and starts with a letter "
+                "or a digit"
             )
         return self.folder / "results" / name
 
     def _numbered(self, place: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        return ((number, _read(path)) for number, path in sorted(_numbers(place)))
+        return ((number, _read(path)) for number, path in _numbers(place))
 
     def _append(self, place: Path, record: Record) -> int:
         """Write under the next free number."""
@@ -109,7 +123,7 @@ class ModelStore:
             content = json.dumps(record, sort_keys=True, allow_nan=True, indent=1).encode()
         except (TypeError, ValueError):
             raise RecordError("a record holds what JSON cannot carry exactly") from None
-        number = max((known for known, _ in _numbers(place)), default=0) + 1
+        number = max((known for known, _ in _numbers(place)), default=0) + 1  # others may be faster
         while not _write_once(place / _file_name(number), content):
             number += 1
         return number
@@ -119,11 +133,37 @@ def _file_name(number: int) -> str:
     return f"{number:08d}.json"
 
 
-def _numbers(place: Path) -> Iterator[tuple[int, Path]]:
-    """The numbered files of a folder; temporary ones, left by a killed writer, are passed over."""
-    if place.is_dir():
-        for path in place.glob("[0-9]*.json"):
-            yield int(path.stem), path
+def _numbers(place: Path) -> list[tuple[int, Path]]:
+    """Return the numbered files of a folder in their order; what a killed writer left is passed over."""
+    if not place.is_dir():
+        return []
+    found = ((NUMBERED.fullmatch(path.name), path) for path in place.iterdir())
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder that is there after the machine has died."""
+    try:
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            _sync_folder(folder.parent)
+    except OSError as error:
+        problem = error.strerror or "unusable path"
+        raise RecordError(f"the folder {folder} cannot be made: {problem}") from None
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other writers out, in this process and in others; a killed one lets go."""
+    try:
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise RecordError(f"{folder} cannot be locked: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write_once(path: Path, content: bytes) -> bool:
@@ -158,7 +198,7 @@ def _sync_folder(folder: Path) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise RecordError(f"{path.name} in {path.parent.name} is damaged or unreadable") from None
     if not isinstance(record, dict):
         raise RecordError(f"{path.name} in {path.parent.name} holds no record")

@@ -1,22 +1,28 @@
-"""What a holder remembers of the questions it has released, so that no difference of two sums isolates a holder.
+"""What a holder remembers of the questions it has released, lest two sums differ by one holder.
 
-The same question over the holders U, and then over U without v, gives v's own value by subtraction. So a holder that has
-released a question over one set answers it over another set only if the first sum cannot exist: more than `colluding`
-holders of that session must have signed that they had released nothing when it was broken off (one of them is honest
-then, and without it there is no total). Its own memory is as good as a signature.
+The same question over the holders U, and then over U without v, gives v's own value by subtraction. So a
+holder that has released a question over one set answers it over another set only if the first sum cannot
+exist: more than `colluding` holders of that session must have signed that they had released nothing when it
+was broken off (one of them is honest then, and without it there is no total).
 
-Adversary: a coordinator that claims a loss which did not happen, together with up to `colluding` holders.
+Adversary: a coordinator that claims a loss which did not happen, or opens two sessions at once, together
+with up to `colluding` holders. The memory lasts as long as the process: a holder that starts anew joins with
+a new identity.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..protocols.errors import EquivocationError, MisuseError
 from ..protocols.invitation import is_signed
 from ..protocols.party import PartyId, Roster
 from ..serialization.codec import digest
 from ..serialization.session_messages import Closed, Invitation, Query
+
+EXAMINED_KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +45,51 @@ class ReleaseMemory:
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._releases: dict[bytes, list[Release]] = {}
+        self._examined: dict[bytes, int] = {}
+        self._lock = threading.Lock()
 
     def allows(self, invitation: Invitation, *, colluding: int) -> bool:
-        """Whether answering cannot, with what was released before, isolate a holder."""
+        """Whether answering cannot, with what was released before, isolate a holder.
+
+        Parameters
+        ----------
+        invitation : Invitation
+            What is asked, over which holders, with what signed words about sessions that broke.
+        colluding : int
+            Holders that may pool with the coordinator.
+        """
+        with self._lock:
+            allowed = self._allows(invitation, colluding)
+            if allowed:
+                self._examined[invitation.session] = colluding
+            if len(self._examined) > EXAMINED_KEPT:  # of sessions that broke off before a release
+                del self._examined[next(iter(self._examined))]
+            return allowed
+
+    def record(self, invitation: Invitation) -> None:
+        """Remember a release; **call before anything leaves**, after `allows`.
+
+        Raises
+        ------
+        MisuseError
+            If `allows` was not asked about this session.
+        EquivocationError
+            If, since then, the question was released over another set: the coordinator has opened two
+            sessions at once.
+        """
+        with self._lock:
+            colluding = self._examined.pop(invitation.session, None)
+            if colluding is None:
+                raise MisuseError("a release is recorded once, and examined before")
+            if not self._allows(invitation, colluding):
+                raise EquivocationError(
+                    "two sessions at once on one question, over different holders",
+                    culprits=[Roster(invitation.roster).coordinator],
+                )
+            release = Release(invitation.session, _holders(invitation))
+            self._releases.setdefault(question(invitation), []).append(release)
+
+    def _allows(self, invitation: Invitation, colluding: int) -> bool:
         holders = _holders(invitation)
         return all(
             release.holders == holders
@@ -49,14 +97,9 @@ class ReleaseMemory:
             for release in self._releases.get(question(invitation), ())
         )
 
-    def record(self, invitation: Invitation) -> None:
-        """Remember a release. **Call before anything leaves.**"""
-        release = Release(invitation.session, _holders(invitation))
-        self._releases.setdefault(question(invitation), []).append(release)
-
 
 def question(invitation: Invitation) -> bytes:
-    """What makes two questions the same: the model and the arrays it is asked at; not the step's name."""
+    """Join what makes two questions the same: model and arrays, not the step's name."""
     arrays = digest(Query(step="", arrays=invitation.query.arrays, may_fail=False))
     return invitation.definition + arrays
 
@@ -68,7 +111,7 @@ def cannot_exist(release: Release, closed: Sequence[Closed], roster: Roster, *, 
         for word in closed
         if word.session == release.session
         and not word.forwarded
-        and word.holder in release.holders
+        and word.holder in release.holders & set(roster)
         and is_signed(word, roster, PartyId(word.holder))
     }
     return len(unreleased) > colluding

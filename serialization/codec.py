@@ -20,53 +20,30 @@ Every message has exactly one frame, and every accepted frame is the one of its 
 what it has decoded and compares), so a digest of the frame identifies the message and can be signed. A frame
 comes from a party that may be an adversary: decoding follows the declared fields, never what the bytes claim,
 allocates no more than in proportion to the bytes that are there, and ends in a message or in `DecodeError`,
-whose text holds no value.
+whose text holds no value. How each declared type is written and read is in `forms`; msgpack is known here
+only.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-import struct
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from msgpack import ExtType, Packer, Unpacker
+from msgpack import Packer, Unpacker
 from msgpack.exceptions import UnpackException
 from numpy.typing import NDArray
 
 from .errors import DecodeError, EncodeError, TacitError
-from .schema import (
-    DTYPES,
-    MAX_DIMENSIONS,
-    MAX_INTEGER_BYTES,
-    ArrayType,
-    FieldType,
-    MappingType,
-    Message,
-    MessageType,
-    OptionalType,
-    RecordType,
-    ScalarType,
-    TupleType,
-    as_bytes,
-    is_registered,
-    registered_messages,
-)
+from .forms import Extension, read_entries, write_entries
+from .schema import Message, is_registered
 
 M = TypeVar("M", bound=Message)
 
 FORMAT = 1
 DEFAULT_LIMIT = 1 << 28  # 256 MiB
-BUFFER_BYTES = 1 << 16  # arrays from this size on travel beside the header
-MAX_NESTED_MESSAGES = 16
 
-_BIG_INTEGER, _INLINE_ARRAY, _BUFFERED_ARRAY = 1, 2, 3
-_ARRAY_PREFIX = struct.Struct("<3sBI")  # 8 bytes, so that the items of an inline array are aligned
-_DTYPES = {code.encode(): np.dtype(code) for code in DTYPES}
-_NIL = 0xC0
 _CONTAINERS = frozenset((*range(0x80, 0xA0), *range(0xDC, 0xE0)))  # first bytes of msgpack's maps and arrays
 
 
@@ -126,7 +103,7 @@ def encode(message: Message) -> Frame:
     fields = message.message_fields
     writer.pack_array(len(fields) + 3)
     writer.pack(FORMAT)
-    writer.entries(message)
+    write_entries(writer, message)
     return Frame(writer.packer.bytes(), tuple(writer.buffers))
 
 
@@ -230,17 +207,6 @@ class _Writer:
         self.buffers: list[NDArray[np.uint8]] = []
         self.depth = 0
 
-    def entries(self, message: Message) -> None:
-        """Write name, version and fields into an array whose length has been written."""
-        self.depth += 1
-        if self.depth > MAX_NESTED_MESSAGES:
-            raise EncodeError(f"messages are nested more than {MAX_NESTED_MESSAGES} deep")
-        self.pack(message.message_name)
-        self.pack(message.message_version)
-        for name, form in _forms_of(type(message)):
-            form.write(self, getattr(message, name))
-        self.depth -= 1
-
 
 class _Reader:
     """A header being read, type by declared type, and the buffers beside it."""
@@ -248,7 +214,7 @@ class _Reader:
     __slots__ = ("buffers", "depth", "header", "position", "read_array", "read_map", "unpack", "used")
 
     def __init__(self, frame: Frame) -> None:
-        unpacker = Unpacker(max_buffer_size=len(frame.header), read_size=1)
+        unpacker = Unpacker(max_buffer_size=len(frame.header), read_size=1, ext_hook=Extension)
         unpacker.feed(frame.header)
         self.unpack = unpacker.unpack
         self.read_array = unpacker.read_array_header
@@ -271,21 +237,6 @@ class _Reader:
             raise DecodeError("the frame claims more items than it has bytes")
         return range(length)
 
-    def entries(self, length: int, accepts: Callable[[type], bool]) -> Message:
-        """Read name, version and fields of a message from an array whose length has been read."""
-        self.depth += 1
-        if self.depth > MAX_NESTED_MESSAGES:
-            raise DecodeError(f"messages are nested more than {MAX_NESTED_MESSAGES} deep")
-        declared = registered_messages().get((self.scalar(), self.scalar()))
-        if declared is None or not accepts(declared):
-            raise DecodeError("the frame has a message of an unknown or unexpected name or version")
-        forms = _forms_of(declared)
-        if length != len(forms) + 2:
-            raise DecodeError(f"the frame has another number of fields than {declared.__name__}")
-        values = {name: form.read(self) for name, form in forms}
-        self.depth -= 1
-        return _construct(declared, values)
-
 
 def _check_parts(frame: object, at_most: int) -> None:
     """Refuse what is no frame, or too large, before anything of it is read."""
@@ -305,189 +256,7 @@ def _read(frame: Frame) -> Message:
     length = reader.read_array()
     if reader.scalar() != FORMAT:
         raise DecodeError(f"the frame is not of format {FORMAT}")
-    message = reader.entries(length - 1, is_registered)
+    message = read_entries(reader, length - 1, is_registered)
     if reader.position() != len(frame.header) or reader.used != len(frame.buffers):
         raise DecodeError("the frame has bytes left over")
     return message
-
-
-def _construct(declared: type[Message], values: dict[str, Any]) -> Message:
-    """Make a message, which checks its fields; the reason of a refusal may hold a value and stays here."""
-    try:
-        return declared(**values)
-    except TacitError:
-        raise DecodeError(f"the fields of {declared.__name__} are not as declared") from None
-
-
-# ── the forms of the field types: whether what was read is as declared, the message checks ─────────
-
-
-class _Form(Protocol):
-    def write(self, writer: _Writer, value: Any) -> None: ...
-    def read(self, reader: _Reader) -> Any: ...
-
-
-class _Scalar:
-    def write(self, writer: _Writer, value: Any) -> None:
-        writer.pack(value)
-
-    def read(self, reader: _Reader) -> Any:
-        return reader.scalar()
-
-
-class _Integer:
-    def write(self, writer: _Writer, value: int) -> None:
-        if -(1 << 63) <= value < 1 << 64:
-            writer.pack(value)
-        else:
-            length = (value if value >= 0 else ~value).bit_length() // 8 + 1  # one bit more, for the sign
-            writer.pack_extension(_BIG_INTEGER, value.to_bytes(length, "big", signed=True))
-
-    def read(self, reader: _Reader) -> Any:
-        value = reader.scalar()
-        if type(value) is not ExtType:
-            return value
-        if value.code != _BIG_INTEGER or len(value.data) > MAX_INTEGER_BYTES:
-            raise DecodeError("the frame has no integer, or too long a one, where one is declared")
-        return int.from_bytes(value.data, "big", signed=True)
-
-
-class _Array:
-    def write(self, writer: _Writer, array: NDArray[Any]) -> None:
-        buffered = array.nbytes >= BUFFER_BYTES
-        number = len(writer.buffers) if buffered else 0
-        described = _ARRAY_PREFIX.pack(array.dtype.str.encode(), array.ndim, number)
-        described += struct.pack(f"<{array.ndim}Q", *array.shape)
-        if buffered:
-            writer.pack_extension(_BUFFERED_ARRAY, described)
-            writer.buffers.append(as_bytes(array))
-        else:
-            writer.pack_extension(_INLINE_ARRAY, described + array.tobytes())
-
-    def read(self, reader: _Reader) -> NDArray[Any]:
-        extension = reader.scalar()
-        if type(extension) is not ExtType or extension.code not in (_INLINE_ARRAY, _BUFFERED_ARRAY):
-            raise DecodeError("the frame has no array where one is declared")
-        dtype, shape, number, items = self._split(extension.data)
-        if extension.code == _BUFFERED_ARRAY:
-            if number != reader.used or number >= len(reader.buffers) or items.size:
-                raise DecodeError("the frame does not use each of its buffers once, in order")
-            items = reader.buffers[number]
-            reader.used += 1
-        if items.size != math.prod(shape) * dtype.itemsize:
-            raise DecodeError("an array of the frame has more or fewer bytes than its shape")
-        return items.view(dtype).reshape(shape)
-
-    def _split(self, data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], int, NDArray[np.uint8]]:
-        """Split an array's extension into dtype, shape, number of the buffer and items."""
-        if len(data) < _ARRAY_PREFIX.size:
-            raise DecodeError("an array of the frame is cut short")
-        name, dimensions, number = _ARRAY_PREFIX.unpack_from(data)
-        start = _ARRAY_PREFIX.size + 8 * dimensions
-        if name not in _DTYPES or dimensions > MAX_DIMENSIONS or len(data) < start:
-            raise DecodeError("an array of the frame has an unknown dtype or an impossible shape")
-        shape = struct.unpack_from(f"<{dimensions}Q", data, _ARRAY_PREFIX.size)
-        return _DTYPES[name], shape, number, np.frombuffer(data, np.uint8)[start:]
-
-
-class _Nested:
-    def __init__(self, accepts: Callable[[type], bool]) -> None:
-        self.accepts = accepts
-
-    def write(self, writer: _Writer, message: Message) -> None:
-        writer.pack_array(len(message.message_fields) + 2)
-        writer.entries(message)
-
-    def read(self, reader: _Reader) -> Message:
-        return reader.entries(reader.read_array(), self.accepts)
-
-
-class _Optional:
-    def __init__(self, item: _Form) -> None:
-        self.item = item
-
-    def write(self, writer: _Writer, value: Any) -> None:
-        if value is None:
-            writer.pack(None)
-        else:
-            self.item.write(writer, value)
-
-    def read(self, reader: _Reader) -> Any:
-        return reader.unpack() if reader.header[reader.position()] == _NIL else self.item.read(reader)
-
-
-class _Tuple:
-    def __init__(self, item: _Form) -> None:
-        self.item = item
-
-    def write(self, writer: _Writer, value: tuple[Any, ...]) -> None:
-        writer.pack_array(len(value))
-        for item in value:
-            self.item.write(writer, item)
-
-    def read(self, reader: _Reader) -> tuple[Any, ...]:
-        return tuple([self.item.read(reader) for _ in reader.items(reader.read_array())])
-
-
-class _Record:
-    def __init__(self, items: tuple[_Form, ...]) -> None:
-        self.items = items
-
-    def write(self, writer: _Writer, value: tuple[Any, ...]) -> None:
-        writer.pack_array(len(value))
-        for form, item in zip(self.items, value, strict=True):
-            form.write(writer, item)
-
-    def read(self, reader: _Reader) -> tuple[Any, ...]:
-        if reader.read_array() != len(self.items):
-            raise DecodeError("a tuple of the frame has another length than declared")
-        return tuple([form.read(reader) for form in self.items])
-
-
-class _Mapping:
-    def __init__(self, item: _Form) -> None:
-        self.item = item
-
-    def write(self, writer: _Writer, value: Mapping[str, Any]) -> None:
-        writer.pack_map(len(value))
-        for name, item in value.items():  # the message keeps them sorted
-            writer.pack(name)
-            self.item.write(writer, item)
-
-    def read(self, reader: _Reader) -> dict[Any, Any]:
-        # A name that comes twice leaves fewer entries, so the frame turns out not to be canonical.
-        return {reader.scalar(): self.item.read(reader) for _ in reader.items(reader.read_map())}
-
-
-_known_forms: dict[type[Message], tuple[tuple[str, _Form], ...]] = {}
-
-
-def _forms_of(declared: type[Message]) -> tuple[tuple[str, _Form], ...]:
-    """Choose, once per class, how each field is written and read."""
-    forms = _known_forms.get(declared)
-    if forms is None:
-        forms = tuple((field.name, _form_of(field.type)) for field in declared.message_fields)
-        _known_forms[declared] = forms
-    return forms
-
-
-def _form_of(kind: FieldType) -> _Form:
-    form: _Form
-    match kind:
-        case ScalarType(type=scalar):
-            form = _Integer() if scalar is int else _Scalar()
-        case ArrayType():
-            form = _Array()
-        case MessageType():
-            form = _Nested(kind.accepts)
-        case OptionalType(item):
-            form = _Optional(_form_of(item))
-        case TupleType(item):
-            form = _Tuple(_form_of(item))
-        case RecordType(items):
-            form = _Record(tuple(map(_form_of, items)))
-        case MappingType(item):
-            form = _Mapping(_form_of(item))
-        case _:
-            raise TypeError(f"{kind!r} has no form on the wire")
-    return form

@@ -11,7 +11,8 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from .schema import AtMost, Between, Message, Size, message
+from .field_types import AtMost, Between, Size
+from .schema import Message, message
 
 
 @message("Sealed", version=1)

@@ -13,7 +13,8 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from .schema import Between, Message, Size, message
+from .field_types import Between, Size
+from .schema import Message, message
 
 
 @message("RingPaillier", version=1)

@@ -19,7 +19,8 @@ from typing import Annotated, Any
 
 from numpy.typing import NDArray
 
-from .schema import MAX_DIMENSIONS, AtMost, Between, Message, OneOf, Size, message
+from .field_types import MAX_DIMENSIONS, AtMost, Between, OneOf, Size
+from .schema import Message, message
 
 
 @message("Party", version=1)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-from tacit.protocols.invitation import Prepared, invite, prepare
+from tacit.protocols.invitation import Opened, Prepared, encodings_for, invite, prepare
 from tacit.protocols.key_agreement import Identity, SessionKeys
 from tacit.protocols.party import PartyId, Roster
 from tacit.protocols.protocol import (
@@ -23,16 +23,18 @@ from tacit.protocols.protocol import (
 )
 from tacit.protocols.simulation import Run, Simulation
 from tacit.serialization.schema import Message
-from tacit.serialization.session_messages import Closed, Invitation, Query
+from tacit.serialization.session_messages import Begin, Closed, Invitation, Query
 
 Contribution = Mapping[str, NDArray[Any]]
 
 COORDINATOR = PartyId("k")
 
+M = TypeVar("M", bound=Message)
+
 
 @dataclass
 class Network:
-    """A coordinator `k` and some holders, each with a contribution, ready for one session in the simulator."""
+    """A coordinator `k` and some holders with contributions, ready for one session in the simulator."""
 
     protocol: Protocol[Any]
     contributions: Mapping[str, Contribution]
@@ -82,12 +84,12 @@ class Network:
         return examine
 
     def run(self) -> Run:
-        role = coordinator_role(
+        honest_coordinator = coordinator_role(
             self.protocol, self.keys[COORDINATOR], self.invitation(), self.memories[COORDINATOR]
         )
         self.simulation.add(
             COORDINATOR,
-            role,
+            self.roles.get(COORDINATOR, honest_coordinator),
             accepts=accepted_by_coordinator(self.protocol, self.roster),
             dies_after=self.dies_after.get(COORDINATOR),
         )
@@ -97,7 +99,7 @@ class Network:
                 self.keys[name],
                 self.examine(name),
                 self.memories[name],
-                lambda _, name=name: self.released.append(name),
+                partial(self._release, name),
             )
             self.simulation.add(
                 name,
@@ -108,10 +110,25 @@ class Network:
             )
         return self.simulation.run()
 
+    def _release(self, name: str, invitation: Invitation) -> None:
+        self.released.append(name)
+
+    def opened(self, run: Run) -> Opened:
+        """What all parties held in common in a run that got as far as Begin."""
+        invitation = next(sent.message for sent in run.sent if isinstance(sent.message, Invitation))
+        begin = next(sent.message for sent in run.sent if isinstance(sent.message, Begin))
+        encodings = encodings_for(invitation.encoding, begin.ready[0].arrays, len(self.roster.holders))
+        return Opened(invitation, begin, self.roster, encodings)
+
     def aggregate(self) -> Aggregate:
         result = self.run().result(COORDINATOR)
         assert isinstance(result, Aggregate)
         return result
+
+
+def messages(run: Run, kind: type[M]) -> list[M]:
+    """All messages of a kind, in the order of sending."""
+    return [sent.message for sent in run.sent if isinstance(sent.message, kind)]
 
 
 def floats(*values: float) -> Contribution:

@@ -16,21 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tacit.protocols.encoding import (
-    LARGEST_WORD,
-    MAX_CONTRIBUTIONS,
-    ArrayEncoding,
-    Limbs,
-    ValueRangeError,
-    add_limbs,
-    grid_bound,
-    integers_to_limbs,
-    largest_fraction_bits,
-    limbs_to_integers,
-    negate_limbs,
-    plan,
-)
+from tacit.protocols.encoding import MAX_CONTRIBUTIONS, ArrayEncoding, ValueRangeError
+from tacit.protocols.encoding_plan import LARGEST_WORD, grid_bound, largest_fraction_bits, plan
 from tacit.protocols.errors import RangeError, SetupError
+from tacit.protocols.limbs import Limbs, add_limbs, integers_to_limbs, limbs_to_integers, negate_limbs
 from tacit.serialization.encoding_parameters import ExactFloat, FixedPoint, Integers
 from tacit.serialization.errors import EncodeError
 

@@ -8,16 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tacit.protocols.encoding import (
-    ArrayEncoding,
-    Limbs,
-    Specification,
-    add_limbs,
-    integers_to_limbs,
-    limbs_to_integers,
-    plan,
-)
+from tacit.protocols.encoding import ArrayEncoding
+from tacit.protocols.encoding_plan import Specification, plan
 from tacit.protocols.errors import InvalidMessageError, MisuseError, RangeError, SetupError
+from tacit.protocols.limbs import Limbs, add_limbs, integers_to_limbs, limbs_to_integers
 from tacit.protocols.packing import Packing, expected_tags, packing_for, required_bits, tag, tags
 from tacit.serialization.encoding_parameters import ExactFloat, FixedPoint
 

@@ -17,20 +17,18 @@ from numpy.typing import NDArray
 from tacit.protocols.errors import InvalidMessageError, MisuseError, RangeError, SetupError
 from tacit.protocols.paillier import (
     Ciphertexts,
-    PrivateKey,
-    PublicKey,
     add,
     add_encrypted,
     decrypt,
     divide,
     encrypt,
-    generate_keys,
     invert,
     random_ciphertexts,
     random_units,
     subtract,
     validate_ciphertexts,
 )
+from tacit.protocols.paillier_keys import PrivateKey, PublicKey, generate_keys
 from tacit.protocols.paillier_noise import FixedBaseNoise, NoisePool, StrictNoise
 
 quick = settings(deadline=None, derandomize=True, max_examples=40, database=None)

@@ -16,7 +16,7 @@ import pytest
 from gmpy2 import mpz
 from tacit.protocols import paillier_noise
 from tacit.protocols.errors import MisuseError, SetupError
-from tacit.protocols.paillier import PrivateKey, PublicKey, generate_keys
+from tacit.protocols.paillier_keys import PrivateKey, PublicKey, generate_keys
 from tacit.protocols.paillier_noise import FixedBaseNoise, Noise, NoisePool, StrictNoise, best_window
 
 

@@ -19,16 +19,14 @@ from gmpy2 import mpz
 from tacit.protocols.errors import InvalidMessageError, RangeError, SetupError
 from tacit.protocols.paillier import (
     Ciphertexts,
-    PrivateKey,
-    PublicKey,
     add_encrypted,
     decrypt,
     encrypt,
-    generate_keys,
     random_ciphertexts,
     subtract,
     validate_ciphertexts,
 )
+from tacit.protocols.paillier_keys import PrivateKey, PublicKey, generate_keys
 from tacit.protocols.paillier_noise import FixedBaseNoise, NoisePool, StrictNoise
 
 

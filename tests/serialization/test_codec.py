@@ -18,9 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as array_strategies
 from numpy.typing import NDArray
 from tacit.serialization.codec import (
-    BUFFER_BYTES,
     FORMAT,
-    MAX_NESTED_MESSAGES,
     Frame,
     decode,
     digest,
@@ -29,7 +27,9 @@ from tacit.serialization.codec import (
     with_signature,
 )
 from tacit.serialization.errors import DecodeError, EncodeError
-from tacit.serialization.schema import Message, Size, message
+from tacit.serialization.field_types import Size
+from tacit.serialization.forms import BUFFER_BYTES, MAX_NESTED_MESSAGES
+from tacit.serialization.schema import Message, message
 
 quick = settings(deadline=None, derandomize=True, max_examples=100)
 

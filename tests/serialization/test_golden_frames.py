@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tacit.serialization
-from tacit.serialization.codec import BUFFER_BYTES, Frame, decode, digest, encode
+from tacit.serialization.codec import Frame, decode, digest, encode
 from tacit.serialization.encoding_parameters import ExactFloat, FixedPoint, Integers
 from tacit.serialization.errors import DecodeError
+from tacit.serialization.forms import BUFFER_BYTES
 from tacit.serialization.link_messages import Sealed
 from tacit.serialization.ring_paillier_messages import PartialSum, RingPaillierOptions, RingParameters
 from tacit.serialization.schema import Message, registered_messages

@@ -14,15 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tacit.serialization.errors import EncodeError
-from tacit.serialization.schema import (
-    AtMost,
-    Between,
-    Message,
-    OneOf,
-    Size,
-    message,
-    registered_messages,
-)
+from tacit.serialization.field_types import AtMost, Between, OneOf, Size
+from tacit.serialization.schema import Message, message, registered_messages
 
 SessionId = NewType("SessionId", bytes)
 SECRET = 271828

@@ -1,0 +1,111 @@
+"""How long one pass over Ray takes, beside the same hops between bare actors, and beside its own computing.
+
+Three numbers for each size of the ring: Ray's floor (`bare_ring`), the computing of the pass in one process
+(`in_process`), and the pass itself, asked for by `Federation.sum`. Between passes everything rests for a
+moment, so that holders draw their noise off the clock; `fit` measures passes that follow one another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tacit
+from numpy.typing import NDArray
+
+from . import memory
+from .bare_ring import BareRing
+from .in_process import InProcess
+from .measure import Figure, Section, Task, Timing, compare, take_turns, timing
+
+KEY_BITS = 3072
+SIZES = (3, 10, 30)
+VALUES = np.array(
+    [1.5, -0.25, 3.0]
+)  # as many as a Newton step of one parameter: likelihood, score, information
+FLOORS = 2.0  # so many times Ray's floor, and the computing, a pass may take: demanded for the smallest ring
+WARM_UP = 3
+
+
+def sections(*, quick: bool, say: Callable[[str], None]) -> Iterator[Section]:
+    """Measure rings of every size, smallest first."""
+    for n_holders in SIZES[:1] if quick else SIZES:
+        yield _section(n_holders, turns=5 if quick else 21, say=say)
+
+
+def contribution(data: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Contribute the rows as they are."""
+    return data
+
+
+def _section(n_holders: int, turns: int, say: Callable[[str], None]) -> Section:
+    protocol = tacit.RingPaillier(key_bits=KEY_BITS)
+    say(f"latency, {n_holders} holders: computing in one process")
+    alone = InProcess(protocol, VALUES, n_holders)
+    alone.one_pass()
+    computing = take_turns({"computing": Task(alone.one_pass, prepare=alone.fill)}, turns)["computing"]
+    say(f"latency, {n_holders} holders: starting {2 * n_holders + 3} actors")
+    data = {f"site-{i + 1}": VALUES for i in range(n_holders)}
+    with tacit.simulate(data, protocol=protocol) as federation:
+        bare = BareRing(n_holders)
+        say(f"latency, {n_holders} holders: {turns} turns")
+        timings = _timings(federation, bare, n_holders, turns)
+        actors = memory.actor_peaks(without="Bare")
+        bare.close()
+    figures = _figures(timings, computing, demanded=n_holders == min(SIZES))
+    figures.append(Figure("peak memory, largest actor", "MB", max(actors.values(), default=0.0)))
+    figures.append(Figure("peak memory, this process", "MB", memory.peak()))
+    remarks = (
+        f"{len(VALUES)} doubles, ExactFloat, {KEY_BITS} bits, an actor a party; noise drawn between passes",
+        "bare hops: empty frames, coordinator → h1 → … → coordinator; bare rounds: invitation, beginning too",
+    )
+    return Section(f"One pass over {n_holders} holders", "bare Ray", tuple(figures), remarks)
+
+
+def _timings(federation: tacit.Federation, bare: BareRing, n_holders: int, turns: int) -> dict[str, Timing]:
+    """Time bare hops, bare rounds and real passes by turns, with a rest before each."""
+    passes: list[float] = []
+
+    def note(event: object) -> None:
+        seconds = getattr(event, "seconds", None)  # of the one event that tells of a pass
+        if seconds is not None:
+            passes.append(seconds)
+
+    def one_pass() -> None:
+        total = federation.sum(contribution, on_event=note)
+        if not np.array_equal(total, n_holders * VALUES):
+            raise SystemExit("the benchmark's pass over Ray gave a wrong sum")
+
+    def rest() -> None:
+        time.sleep(0.15 + 0.02 * n_holders)
+
+    tasks = {
+        "hops": Task(bare.turn, prepare=rest),
+        "rounds": Task(bare.session, prepare=rest),
+        "sum": Task(one_pass, prepare=rest),
+    }
+    take_turns(tasks, WARM_UP)
+    passes.clear()
+    timings = take_turns(tasks, turns)
+    return {**timings, "pass": timing(passes)}
+
+
+def _figures(timings: dict[str, Timing], computing: Timing, *, demanded: bool) -> list[Figure]:
+    limit = 1e3 * (FLOORS * timings["hops"].seconds + computing.seconds)
+    return [
+        compare(
+            "a pass",
+            "ms",
+            timings["pass"],
+            timings["hops"],
+            limit=limit if demanded else None,
+            note="invitation to total, against bare hops",
+        ),
+        compare("a pass", "ms", timings["pass"], timings["rounds"], note="the same, against bare rounds"),
+        compare(
+            "federation.sum", "ms", timings["sum"], note="the pass, its model installed, its answer fetched"
+        ),
+        compare("computing of a pass", "ms", computing, note="all parties one after the other, no Ray"),
+        Figure("2 × bare hops + computing", "ms", limit, note="what a pass over the smallest ring may take"),
+    ]

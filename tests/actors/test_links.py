@@ -1,0 +1,287 @@
+"""Sealed links: only the two ends read, and whatever is altered on the way is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from tacit.actors.links import Links
+from tacit.protocols.errors import EquivocationError, InvalidMessageError, MisuseError
+from tacit.protocols.key_agreement import Identity, SessionKeys
+from tacit.protocols.party import PartyId, Roster
+from tacit.serialization.codec import Frame, decode, encode
+from tacit.serialization.errors import DecodeError
+from tacit.serialization.link_messages import Sealed
+from tacit.serialization.ring_paillier_messages import PartialSum
+from tacit.serialization.schema import Message
+from tacit.serialization.session_messages import Finished, Query
+
+K, A, B, C = PartyId("k"), PartyId("a"), PartyId("b"), PartyId("c")
+SESSION = bytes(range(32))
+
+
+def identity(name: PartyId) -> Identity:
+    return Identity(name, "coordinator" if name == K else "holder", random.Random(name).randbytes)
+
+
+ROSTER = Roster(tuple(identity(name).public for name in (K, A, B, C)))
+
+
+def keys_of(name: PartyId, *, seed: int = 0, session: bytes = SESSION) -> SessionKeys:
+    return SessionKeys(identity(name), ROSTER, session, random.Random(f"{seed} {name}").randbytes)
+
+
+def introduced() -> dict[PartyId, SessionKeys]:
+    """Session keys of all, who know each other's fresh keys, as after Begin."""
+    keys = {name: keys_of(name) for name in (K, A, B, C)}
+    for mine in keys.values():
+        for peer, theirs in keys.items():
+            if peer != mine.me:
+                mine.learn(peer, theirs.ephemeral)
+    return keys
+
+
+def sealed_by(links: Links, to: PartyId, message: Message) -> Sealed:
+    sealed = decode(links.seal(to, message))
+    assert isinstance(sealed, Sealed)
+    return sealed
+
+
+def small() -> Finished:
+    return Finished(session=SESSION, released=True)
+
+
+def partial(n_ciphertexts: int = 1) -> PartialSum:
+    ciphertexts = np.arange(n_ciphertexts * 64, dtype=np.uint8).reshape(n_ciphertexts, 64)
+    return PartialSum(session=SESSION, hop=1, binding=bytes(32), key_id=bytes(32), ciphertexts=ciphertexts)
+
+
+def two_large_arrays() -> Query:
+    return Query(step="x", arrays={"x": np.arange(10_000.0), "y": np.ones(10_000)})
+
+
+# What is sealed opens at the other end
+
+
+@pytest.mark.parametrize("message", [small(), partial(), partial(2000), two_large_arrays()])
+def test_what_one_party_seals_the_other_opens(message: Message) -> None:
+    keys = introduced()
+    one, other = Links(keys[A]), Links(keys[B])
+    assert other.open(sealed_by(one, B, message)) == message
+    assert one.open(sealed_by(other, A, message)) == message
+
+
+def test_a_session_opens_with_nothing_known_but_the_roster() -> None:
+    coordinator, holder = Links(keys_of(K)), Links(keys_of(A))
+    first = sealed_by(coordinator, A, small())
+    assert first.handshake
+    assert holder.open(first) == small()
+    answer = sealed_by(holder, K, partial())
+    assert not answer.handshake
+    assert coordinator.open(answer) == partial()
+    last = sealed_by(coordinator, A, partial(3))
+    assert not last.handshake
+    assert holder.open(last) == partial(3)
+
+
+def test_frames_open_in_any_order_and_more_than_once() -> None:
+    coordinator, holder = Links(keys_of(K)), Links(keys_of(A))
+    frames = [sealed_by(coordinator, A, partial(n)) for n in range(1, 4)]
+    for n in (2, 0, 1, 2):
+        assert holder.open(frames[n]) == partial(n + 1)
+
+
+def test_large_arrays_stay_beside_the_header() -> None:
+    frame = Links(introduced()[A]).seal(B, partial(2000))
+    assert len(frame.buffers) == 1
+    assert frame.buffers[0].nbytes == 2000 * 64 + 16
+    assert len(frame.header) < 1000
+
+
+# Nobody else reads
+
+
+def test_the_sealed_frame_shows_nothing_of_the_message() -> None:
+    secret = Query(step="not to be seen", arrays={"salary": np.full(20_000, 1234.5)})
+    frame = Links(introduced()[A]).seal(B, secret)
+    octets = frame.header + b"".join(buffer.tobytes() for buffer in frame.buffers)
+    assert b"not to be seen" not in octets
+    assert b"salary" not in octets
+    assert np.float64(1234.5).tobytes() not in octets
+
+
+def test_equal_messages_do_not_look_equal() -> None:
+    links = Links(introduced()[A])
+    assert sealed_by(links, B, small()).body != sealed_by(links, B, small()).body
+    assert sealed_by(links, C, small()).body != sealed_by(links, B, small()).body
+
+
+@pytest.mark.parametrize("thief", [K, C])
+def test_a_frame_between_two_holders_opens_for_nobody_else(thief: PartyId) -> None:
+    # In the ring the coordinator holds the Paillier key: it must not read what passes between holders.
+    keys = introduced()
+    sealed = sealed_by(Links(keys[A]), B, partial())
+    stolen = Links(keys[thief])
+    with pytest.raises(InvalidMessageError, match="somebody else"):
+        stolen.open(sealed)
+    with pytest.raises(InvalidMessageError, match="not sealed"):
+        stolen.open(dataclasses.replace(sealed, recipient=thief))
+    for handshake in (False, True):
+        with pytest.raises(InvalidMessageError):
+            stolen.open(dataclasses.replace(sealed, recipient=thief, handshake=handshake))
+
+
+def test_who_steals_an_identity_later_opens_no_past_frame() -> None:
+    keys = introduced()
+    sealed = sealed_by(Links(keys[A]), B, partial())
+    thief = keys_of(B, seed=1)  # the identity of b, without the session's fresh key
+    thief.learn(A, keys[A].ephemeral)
+    with pytest.raises(InvalidMessageError):
+        Links(thief).open(sealed)
+
+
+# What is altered is refused
+
+CHANGES: dict[str, Any] = {
+    "session": {"session": bytes(32)},
+    "sender": {"sender": "c"},
+    "unknown sender": {"sender": "mallory"},
+    "own name as sender": {"sender": "b"},
+    "recipient": {"recipient": "c"},
+    "handshake": {"handshake": True},
+    "counter": {"counter": 7},
+    "largest counter": {"counter": 2**64 - 1},
+    "fresh key": {"ephemeral": b"\x09" + bytes(31)},
+    "low-order fresh key": {"ephemeral": bytes(32)},
+    "no body": {"body": b""},
+    "no buffers": {"buffers": ()},
+    "a buffer more": lambda s: {"buffers": (*s.buffers, s.buffers[0])},
+    "a buffer less": lambda s: {"buffers": s.buffers[:-1]},
+    "buffers swapped": lambda s: {"buffers": s.buffers[::-1]},
+    "a buffer cut": lambda s: {"buffers": (s.buffers[0][:-1], *s.buffers[1:])},
+    "a buffer reshaped": lambda s: {"buffers": (s.buffers[0].reshape(2, -1), *s.buffers[1:])},
+    "a buffer without shape": lambda s: {"buffers": (s.buffers[0][0].reshape(()), *s.buffers[1:])},
+    "body and buffer swapped": lambda s: {"body": s.buffers[0].tobytes()},
+    "a byte of the body": lambda s: {"body": bytes([s.body[0] ^ 1]) + s.body[1:]},
+    "the last byte of the body": lambda s: {"body": s.body[:-1] + bytes([s.body[-1] ^ 1])},
+    "a byte of a buffer": lambda s: {"buffers": (s.buffers[0] ^ 1, *s.buffers[1:])},
+}
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["first frame", "later frame"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_is_altered_is_refused_and_changes_nothing(change: str, known: bool) -> None:
+    keys = introduced() if known else {name: keys_of(name) for name in (K, A, B, C)}
+    one, other = Links(keys[A]), Links(keys[B])
+    sealed = sealed_by(one, B, two_large_arrays())
+    fields = CHANGES[change](sealed) if callable(CHANGES[change]) else CHANGES[change]
+    if sealed.handshake and fields == {"handshake": True}:
+        fields = {"handshake": False}
+    altered = dataclasses.replace(sealed, **fields)
+    with pytest.raises(InvalidMessageError) as caught:
+        other.open(altered)
+    assert caught.value.culprits == ()
+    assert keys[B].knows(A) == known, "a forged frame teaches no fresh key"
+    assert other.open(sealed) == two_large_arrays()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_flipped_bit_anywhere_is_no_frame_or_refused(seed: int) -> None:
+    keys = introduced()
+    frame = Links(keys[A]).seal(B, partial())
+    place = random.Random(seed).randrange(8 * len(frame.header))
+    octets = bytearray(frame.header)
+    octets[place // 8] ^= 1 << place % 8
+    try:
+        altered = decode(Frame(bytes(octets), frame.buffers))
+    except DecodeError:
+        return
+    assert isinstance(altered, Sealed)
+    with pytest.raises(InvalidMessageError):
+        Links(keys[B]).open(altered)
+
+
+def test_a_frame_of_another_session_is_refused() -> None:
+    old = sealed_by(Links(keys_of(K, session=bytes(32))), A, small())
+    holder = Links(keys_of(A))
+    for frame in (old, dataclasses.replace(old, session=SESSION)):
+        with pytest.raises(InvalidMessageError):
+            holder.open(frame)
+
+
+def test_a_frame_reflected_to_its_sender_is_refused() -> None:
+    keys = introduced()
+    one = Links(keys[A])
+    sealed = sealed_by(one, B, small())
+    with pytest.raises(InvalidMessageError):
+        one.open(dataclasses.replace(sealed, sender="b", recipient="a", ephemeral=keys[B].ephemeral))
+
+
+def test_an_impostor_cannot_open_a_session_in_the_coordinators_name() -> None:
+    impostor = Identity("k", "coordinator", random.Random("impostor").randbytes)
+    keys = SessionKeys(impostor, ROSTER, SESSION, random.Random(1).randbytes)
+    with pytest.raises(InvalidMessageError) as caught:
+        Links(keys_of(A)).open(sealed_by(Links(keys), A, small()))
+    assert caught.value.suspects == ("k",)
+
+
+def test_a_second_fresh_key_of_one_party_is_equivocation() -> None:
+    holder = Links(keys_of(A))
+    holder.open(sealed_by(Links(keys_of(K, seed=1)), A, small()))
+    with pytest.raises(EquivocationError) as caught:
+        holder.open(sealed_by(Links(keys_of(K, seed=2)), A, small()))
+    assert caught.value.culprits == ("k",)
+
+
+def test_what_its_sender_has_sealed_but_is_no_message_is_a_decode_error() -> None:
+    keys = introduced()
+    links = Links(keys[A])
+    sealed = sealed_by(links, B, small())
+    # Only the sender can seal this: take its cipher, and seal another content in the same place.
+    cipher = links._cipher(A, B, False, keys[A].ephemeral)
+    from tacit.actors import links as module  # noqa: PLC0415
+
+    about = module._associated(sealed, 1)
+    forged = dataclasses.replace(sealed, body=cipher.encrypt(module._nonce(0, 0), b"\xff", about))
+    with pytest.raises(DecodeError):
+        Links(keys[B]).open(forged)
+
+
+# Nonces
+
+
+def test_no_nonce_is_used_twice_even_if_links_are_made_twice() -> None:
+    keys = introduced()[A]
+    counters = [sealed_by(Links(keys), B, small()).counter for _ in range(3)]
+    counters += [sealed_by(links, B, small()).counter for links in [Links(keys)] for _ in range(2)]
+    assert counters == [0, 1, 2, 3, 4]
+
+
+def test_the_first_frames_and_the_later_ones_have_different_keys() -> None:
+    keys = keys_of(K)
+    links = Links(keys)
+    first = sealed_by(links, A, small())
+    keys.learn(A, keys_of(A).ephemeral)
+    later = sealed_by(links, A, small())
+    assert (first.handshake, later.handshake) == (True, False)
+    assert (first.counter, later.counter) == (0, 1)
+    holder = Links(keys_of(A))
+    assert holder.open(first) == holder.open(later) == small()
+    with pytest.raises(InvalidMessageError):
+        holder.open(dataclasses.replace(later, handshake=True))
+
+
+def test_links_are_secret() -> None:
+    links = Links(introduced()[A])
+    assert repr(links) == "<Links: secret>"
+    with pytest.raises(MisuseError):
+        links.__reduce_ex__(2)
+
+
+def test_the_size_of_a_frame_is_that_of_the_message_and_a_constant() -> None:
+    links = Links(introduced()[A])
+    sizes = [(links.seal(B, partial(n)).size, encode(partial(n)).size) for n in (1, 5, 20)]
+    assert len({sealed - inner for sealed, inner in sizes}) <= 2  # msgpack's length may take a byte more

@@ -1,0 +1,83 @@
+"""The rivals of the benchmarks are what they claim to be, and the command explains itself."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from house import ROOT
+from phe import generate_paillier_keypair
+
+# The counts of the vignette by site, and what R 4.2.2 prints for it: stats4::mle, its method BFGS.
+SITES = (
+    (12, 9, 11, 8, 13, 8, 14, 10, 9, 9, 6, 10, 9, 6, 5, 10, 7, 10, 6, 6),
+    (12, 7, 10, 9, 16, 8, 12),
+    (6, 12, 6, 3, 13, 8, 3, 9, 8, 13, 11, 12, 11),
+)
+R_ESTIMATE, R_STANDARD_ERROR, R_EVALUATIONS = 9.174999600849896, 0.47893107537629376, 29
+R_POINTS = {3: 38.40000097868767, 4: 11.680000195737534, 13: 10.268217190025462, 28: 9.172999600849895}
+
+
+def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module of the benchmarks, which are found from the root only."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module(f"benchmarks.{name}")
+
+
+def test_reenactment_gives_the_answer_of_r_at_the_same_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = generate_paillier_keypair(
+        n_length=384
+    )  # above 256 bits of offset and denominator, as short as can be
+    fit = benchmark("ancestor", monkeypatch).fit_poisson(SITES, *keys)
+    assert fit.rate == pytest.approx(R_ESTIMATE, abs=1e-10)
+    assert fit.standard_error == pytest.approx(R_STANDARD_ERROR, abs=1e-9)
+    assert len(fit.points) == R_EVALUATIONS
+    assert [fit.points[index] for index in R_POINTS] == pytest.approx(list(R_POINTS.values()), abs=1e-9)
+
+
+def test_a_target_is_met_or_missed_by_the_quotient(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = benchmark("measure", monkeypatch)
+    assert measure.Figure("x", "ms", 2.0, 30.0, target=15).met is True
+    assert measure.Figure("x", "ms", 2.0, 30.0, target=16).met is False
+    assert measure.Figure("x", "ms", 2.0, 30.0).met is None
+    assert measure.Figure("x", "ms", 2.0, limit=1.0).met is False
+
+
+def test_rivals_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = benchmark("measure", monkeypatch)
+    done: list[str] = []
+    tasks = {name: measure.Task(lambda name=name: done.append(name), 2) for name in "ab"}
+    timings = measure.take_turns(tasks, 3)
+    assert done == list("ababab")
+    assert (timings["a"].turns, timings["a"].count) == (3, 2)
+
+
+def test_figures_are_written_as_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    measure = benchmark("measure", monkeypatch)
+    figure = measure.compare(
+        "addition", "µs", measure.timing([1e-6, 3e-6]), measure.timing([1e-4]), target=50
+    )
+    path = tmp_path / "build" / "figures.json"
+    measure.write(path, [measure.Section("Arithmetic", "phe", (figure,))], {"quick": True})
+    (section,) = json.loads(path.read_text(encoding="utf-8"))["sections"]
+    (written,) = section["figures"]
+    assert math.isclose(written["times"], 50)
+    assert math.isclose(written["ours"], 2)
+
+
+def test_help_names_the_parts() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "ring", "--help"],
+        cwd=ROOT,
+        env={"COLUMNS": "100", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert all(part in run.stdout for part in ("arithmetic", "fit", "latency", "--quick", "--output"))
