@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any
 
@@ -107,7 +107,7 @@ class Coordinator(Party):
 
     async def compute(
         self, computation: str, model: Any, definition: bytes, encoding: Message | None, on_dropout: str
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Run a model to its end; yields events, the last of them a `Result` or a `Failure`.
 
         Parameters
@@ -350,11 +350,11 @@ class Computation:
 
     def _go_on_without(self, loss: DropoutError) -> tuple[str, ...]:
         """Shrink the roster and return who is lost, or give up: too few are left, or the user wants to know."""
-        gone = {*loss.missing, *self.coordinator.lost}
-        lost = [holder for holder in self.roster.holders if holder in gone]
+        # Only who is known to be gone: when time runs out in the ring, the last holder misses, whoever is slow.
+        lost = [holder for holder in self.roster.holders if holder in self.coordinator.lost]
         remaining = len(self.roster.holders) - len(lost)
         if self.on_dropout == "fail" or not lost or remaining < self.coordinator.protocol.minimum_holders:
-            raise self._dropout(lost, reason=loss.reason) from None
+            raise self._dropout(lost or list(loss.missing), reason=loss.reason) from None
         self.roster = self.roster.without(lost)
         self.previous = (*self.previous, *loss.closed)
         self.loss = self._dropout(lost)

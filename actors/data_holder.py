@@ -15,7 +15,7 @@ from typing import Any
 
 from ..models.total import contribute
 from ..protocols.channel import Channel, Role
-from ..protocols.errors import MisuseError, ProtocolError, RemoteError, SetupError
+from ..protocols.errors import ProtocolError, RemoteError, SetupError
 from ..protocols.invitation import (
     ALREADY_RELEASED,
     CONTRIBUTION_FAILED,
@@ -141,7 +141,7 @@ class DataHolder(Party):
             keys,
             lambda shown: self._examine(shown, protocol),
             self._memories.setdefault(protocol.title, protocol.memory()),
-            lambda shown: self._release(shown, protocol),
+            self._release_memory().record,
         )
         session = Session(
             invitation.session,
@@ -169,15 +169,6 @@ class DataHolder(Party):
 
     def _protocol(self, invitation: Invitation) -> Protocol[Any]:
         return protocol_from(invitation.protocol)
-
-    def _release(self, invitation: Invitation, protocol: Protocol[Any]) -> None:
-        """Note that the contribution leaves now, unless another session has released this question meanwhile.
-
-        Two sessions over different sets may run side by side; both were allowed when they were examined.
-        """
-        if not self._release_memory().allows(invitation, colluding=protocol.colluding):
-            raise MisuseError("another session has released this question over another set of holders")
-        self._release_memory().record(invitation)
 
     def _release_memory(self) -> ReleaseMemory:
         if self._releases is None:

@@ -11,9 +11,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,13 +34,11 @@ from ..records.model_store import ModelStore
 from ..serialization.schema import Message
 from . import cluster
 from .errors import ClosedError, PeerUnreachableError, cause_of
-from .events import Event, Failure, Iterated, Lost, Pass, Result
+from .events import Event, Failure, Result
+from .progress import OnEvent, following, waiting
+from .repository import REPOSITORY, Repository
 
 COORDINATOR = "coordinator"
-REPOSITORY = "the repository"
-QUIET_SECONDS = 2.0
-
-OnEvent = Callable[[Event], None]
 
 
 def simulate(
@@ -162,16 +158,22 @@ class Federation:
         federation = cls(protocol, on_dropout, tuple(data), parties, temporary)
         try:
             ModelStore(folder)  # what is wrong with it is better told here than by its actor's death
-            cluster.start_ray(federation._identifier)
-            federation._repository = cluster.start_repository(folder)
-            for name, rows in data.items():
-                parties[name] = cluster.start_holder(name, rows, simulation=True)
-            parties[COORDINATOR] = cluster.start_coordinator(COORDINATOR, protocol, federation._repository)
-            cluster.introduce({COORDINATOR: parties[COORDINATOR], **{name: parties[name] for name in data}})
+            with waiting(f"starting a process for each of {len(data) + 2} parties …"):
+                federation._start_parties(data, folder)
         except BaseException:
             federation.close()
             raise
         return federation
+
+    def _start_parties(self, data: Mapping[str, Any], folder: str) -> None:
+        """Start Ray unless it runs, an actor for every party, and have them pin each other's identities."""
+        cluster.start_ray(self._identifier)
+        self._repository = cluster.start_repository(folder)
+        for name, rows in data.items():
+            self._parties[name] = cluster.start_holder(name, rows, simulation=True)
+        coordinator = cluster.start_coordinator(COORDINATOR, self.protocol, self._repository)
+        self._parties[COORDINATOR] = coordinator
+        cluster.introduce({COORDINATOR: coordinator, **{name: self._parties[name] for name in data}})
 
     # What a user asks
 
@@ -271,7 +273,7 @@ class Federation:
     @property
     def repository(self) -> Repository:
         """Where results are saved, versioned."""
-        return Repository(self._open_repository, self._get)
+        return Repository(self._open_repository, self._get, self._await_remote)
 
     def close(self) -> None:
         """End every party, and Ray if it was started here. May be called twice."""
@@ -329,7 +331,7 @@ class Federation:
         installing, begin = self._start(model, encoding)
         self._get(installing, COORDINATOR)
         computation = begin()
-        with self._cancelling(computation), _following(on_event) as follow:
+        with self._cancelling(computation), following(on_event) as follow:
             for reference in computation.events:
                 result = _result_of(self._get(reference, COORDINATOR), follow)
                 if result is not None:
@@ -341,7 +343,7 @@ class Federation:
         installing, begin = self._start(model, encoding)
         await self._await_remote(installing, COORDINATOR)
         computation = begin()
-        with self._cancelling(computation), _following(on_event) as follow:
+        with self._cancelling(computation), following(on_event) as follow:
             async for event in _events(computation.events):
                 result = _result_of(event, follow)
                 if result is not None:
@@ -391,26 +393,6 @@ class Federation:
             trust=str(self.protocol.trust),
             warnings=_remarks_on_losses(result),
         )
-
-
-class Repository:
-    """Results by name and version. Made by `Federation.repository`."""
-
-    def __init__(self, actor: Callable[[], Any], get: Callable[[Any, str], Any]) -> None:
-        self._actor = actor
-        self._get = get
-
-    def save(self, fit: Fit, name: str) -> int:
-        """Save a fit as the next version of a name; returns the version."""
-        return int(self._get(self._actor().save.remote(name, fit.to_dict()), REPOSITORY))
-
-    def load(self, name: str, version: int | None = None) -> Fit:
-        """Load a fit, by default its newest version, with the same bits as it was saved."""
-        return Fit.from_dict(self._get(self._actor().load.remote(name, version), REPOSITORY))
-
-    def versions(self, name: str) -> list[int]:
-        """Return the versions of a name, oldest first."""
-        return list(self._get(self._actor().versions.remote(name), REPOSITORY))
 
 
 @contextlib.contextmanager
@@ -465,34 +447,3 @@ def _result_of(event: Event, follow: OnEvent) -> Result | None:
     if isinstance(event, Failure):
         raise event.error
     return event if isinstance(event, Result) else None
-
-
-@contextlib.contextmanager
-def _following(on_event: OnEvent | None) -> Iterator[OnEvent]:
-    """Give the user's follower, or a line of progress on a terminal once two seconds have gone by."""
-    if on_event is not None:
-        yield on_event
-        return
-    began = time.monotonic()
-    shown = False
-
-    def follow(event: Event) -> None:
-        nonlocal shown
-        waited = time.monotonic() - began
-        if waited > QUIET_SECONDS and sys.stderr.isatty() and isinstance(event, Pass | Iterated | Lost):
-            print(f"\r\x1b[K{_line(event)} ({waited:.0f} s)", end="", file=sys.stderr, flush=True)  # noqa: T201
-            shown = True
-
-    try:
-        yield follow
-    finally:
-        if shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _line(event: Pass | Iterated | Lost) -> str:
-    if isinstance(event, Pass):
-        return f"pass {event.number} over {len(event.holders)} holders"
-    if isinstance(event, Lost):
-        return f"lost {', '.join(event.holders)}"
-    return str(event.state)

@@ -5,11 +5,15 @@ It holds no secret, so Ray may start it again when its process dies; what it has
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import ray
 
+from ..models.fit import Fit
 from ..records.model_store import ModelStore
+
+REPOSITORY = "the repository"
 
 
 class ModelRepository:
@@ -48,3 +52,44 @@ class ModelRepository:
     async def ping(self) -> str:
         """Answer at once: the folder."""
         return str(self._store.folder)
+
+
+class Repository:
+    """Results by name and version, as a user sees them; made by `Federation.repository`.
+
+    Every method has an asynchronous twin: `asave`, `aload`, `aversions`.
+    """
+
+    def __init__(
+        self,
+        actor: Callable[[], Any],
+        get: Callable[[Any, str], Any],
+        await_remote: Callable[[Any, str], Awaitable[Any]],
+    ) -> None:
+        self._actor = actor
+        self._get = get
+        self._await = await_remote
+
+    def save(self, fit: Fit, name: str) -> int:
+        """Save a fit as the next version of a name; returns the version."""
+        return int(self._get(self._actor().save.remote(name, fit.to_dict()), REPOSITORY))
+
+    async def asave(self, fit: Fit, name: str) -> int:
+        """Save a fit as `save` does: its asynchronous twin."""
+        return int(await self._await(self._actor().save.remote(name, fit.to_dict()), REPOSITORY))
+
+    def load(self, name: str, version: int | None = None) -> Fit:
+        """Load a fit, by default its newest version, with the same bits as it was saved."""
+        return Fit.from_dict(self._get(self._actor().load.remote(name, version), REPOSITORY))
+
+    async def aload(self, name: str, version: int | None = None) -> Fit:
+        """Load a fit as `load` does: its asynchronous twin."""
+        return Fit.from_dict(await self._await(self._actor().load.remote(name, version), REPOSITORY))
+
+    def versions(self, name: str) -> list[int]:
+        """Return the versions of a name, oldest first."""
+        return list(self._get(self._actor().versions.remote(name), REPOSITORY))
+
+    async def aversions(self, name: str) -> list[int]:
+        """Return the versions of a name as `versions` does: its asynchronous twin."""
+        return list(await self._await(self._actor().versions.remote(name), REPOSITORY))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 
 import tacit
 from tacit.models.poisson import poisson_nll, poisson_sites
@@ -40,13 +41,15 @@ def ring_sum(query: Query) -> Run:
         keys["k"], protocol=RING.options, encoding=None, definition=MODEL.definition.digest, query=query
     )
 
-    def examine(name: str, shown: Invitation) -> Prepared:
-        return prepare(contribute(MODEL, SITES[name], shown.query), shown.encoding, len(SITES), void=True)
+    def examine(name: str) -> Callable[[Invitation], Prepared]:
+        return lambda shown: prepare(
+            contribute(MODEL, SITES[name], shown.query), shown.encoding, len(SITES), void=True
+        )
 
     network = tacit.Simulation(seed=int.from_bytes(os.urandom(8), "big"))
     network.add("k", coordinator_role(RING, keys["k"], invitation, MEMORIES["k"]))
     for name in SITES:
-        role = holder_role(RING, keys[name], lambda shown, name=name: examine(name, shown), MEMORIES[name])
+        role = holder_role(RING, keys[name], examine(name), MEMORIES[name])
         network.add(name, role, tell=(PartyId("k"),))
     return network.run()
 

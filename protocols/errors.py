@@ -80,7 +80,9 @@ class DropoutError(ProtocolError):
         total = len(self.present) + len(self.missing)
         lost = ", ".join(self.missing) or "nobody"
         remedy = self.reason or "bring the missing back or start again with other holders"
-        return f"{self.needed} of {total} parties needed, {len(self.present)} present (missing {lost}): {remedy}"
+        return (
+            f"{self.needed} of {total} parties needed, {len(self.present)} present (missing {lost}): {remedy}"
+        )
 
 
 class AbortedError(ProtocolError):

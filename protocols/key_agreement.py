@@ -16,8 +16,6 @@ impersonate them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -27,9 +25,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from ..serialization.session_messages import Party
 from .errors import EquivocationError, InvalidMessageError, MisuseError
 from .party import PartyId, Roster
-from .secret import Secret
-
-RandomBytes = Callable[[int], bytes]
+from .secret import RandomBytes, Secret
 
 KEY_BYTES = 32
 

@@ -44,7 +44,8 @@ from numpy.typing import NDArray
 from phe import PaillierPrivateKey
 
 from .errors import InvalidMessageError, MisuseError, RangeError
-from .paillier_keys import PrivateKey, PublicKey, RandomBytes
+from .paillier_keys import PrivateKey, PublicKey
+from .secret import RandomBytes
 
 if TYPE_CHECKING:
     from .paillier_noise import NoisePool

@@ -26,19 +26,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self, TypeAlias
+from typing import Self
 
 import gmpy2
 from gmpy2 import mpz
 from phe import PaillierPrivateKey, PaillierPublicKey
 
 from .errors import InvalidMessageError, SetupError
-from .secret import Secret
-
-RandomBytes: TypeAlias = Callable[[int], bytes]
+from .secret import RandomBytes, Secret
 
 MINIMUM_KEY_BITS = 64  # below, the search for primes may not end; what is *secure* is the setup's affair
 MAXIMUM_KEY_BITS = 16384  # above, merely checking a stranger's modulus takes many seconds

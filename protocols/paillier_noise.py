@@ -45,8 +45,8 @@ from gmpy2 import mpz
 
 from .errors import SetupError
 from .paillier import random_units
-from .paillier_keys import PublicKey, RandomBytes
-from .secret import Secret
+from .paillier_keys import PublicKey
+from .secret import RandomBytes, Secret
 
 MAXIMUM_WINDOW_BITS = 10  # the table grows as 2^w / w: 54 MB for 10 bits at 2048
 _AUTOMATIC_WINDOW_BITS = 8  # 18 MB at 2048, 39 MB at 3072; beyond, memory doubles for a tenth of the time

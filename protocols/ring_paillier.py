@@ -44,14 +44,14 @@ from .channel import Channel
 from .encoding import ArrayEncoding
 from .errors import InvalidMessageError, SetupError
 from .invitation import Opened
-from .key_agreement import RandomBytes, SessionKeys
+from .key_agreement import SessionKeys
 from .limbs import Limbs
 from .packing import packing_for
 from .paillier_keys import PrivateKey, PublicKey, generate_keys
 from .paillier_noise import FixedBaseNoise, NoisePool, StrictNoise, best_window
 from .protocol import Attack, Cost, Protocol, Trust
 from .ring_steps import RingSetup, add_contribution, first_partial_sum, keys_needed, open_total, ring_order
-from .secret import Secret
+from .secret import RandomBytes, Secret
 
 MINIMUM_KEY_BITS = 2048
 HOP_SECONDS = 60.0
@@ -84,12 +84,20 @@ class RingMemory(Secret):
 class RingPaillier(Protocol[RingMemory]):
     """A ring of holders under the coordinator's Paillier key.
 
-    Parameters ---------- key_bits : int Length of the modulus, 2048 or more. masks : bool Whether holders add
-        pairwise masks, so that no two of them and the coordinator learn an input. noise : {"tables",
-        "strict"} Fresh randomness of ciphertexts: fixed-base tables (Damgård, Jurik, Nielsen), or the
-        textbook's r^n, fifteen times slower and the only choice for keys not made by tacit. fresh_keys : bool
-        Whether the coordinator makes new keys for every pass. colluding : int Holders that may pool with the
-        coordinator before a re-run without a lost holder is refused.
+    Parameters
+    ----------
+    key_bits : int
+        Length of the modulus, 2048 or more.
+    masks : bool
+        Whether holders add pairwise masks, so that no two of them and the coordinator learn an input.
+    noise : {"tables", "strict"}
+        Fresh randomness of ciphertexts: fixed-base tables (Damgård, Jurik, Nielsen), or the textbook's r^n,
+        fifteen times slower and the only choice for keys not made by tacit.
+    fresh_keys : bool
+        Whether the coordinator makes new keys for every pass.
+    colluding : int
+        Holders that may pool with the coordinator: more than so many must have released nothing before a
+        question is asked again over fewer.
 
     Raises
     ------

@@ -21,12 +21,13 @@ from . import paillier
 from .encoding import ArrayEncoding
 from .errors import InvalidMessageError, VoidedError
 from .invitation import Opened
-from .key_agreement import RandomBytes, SessionKeys
+from .key_agreement import SessionKeys
 from .limbs import Limbs
 from .packing import Packing, expected_tags, required_bits, tags
 from .paillier_keys import PrivateKey, PublicKey
 from .paillier_noise import NoisePool
 from .party import PartyId
+from .secret import RandomBytes
 
 MASK_PURPOSE = "ring mask"
 EXCESS_BYTES = 16  # a residue of so many extra bytes is within 2^-128 of uniform

@@ -1,10 +1,13 @@
-"""What never leaves its process: keys, masks and contributions that are not protected yet."""
+"""What never leaves its process: keys, masks and contributions that are not protected yet, and what they come from."""
 
 from __future__ import annotations
 
-from typing import NoReturn, SupportsIndex
+from collections.abc import Callable
+from typing import NoReturn, SupportsIndex, TypeAlias
 
 from .errors import MisuseError
+
+RandomBytes: TypeAlias = Callable[[int], bytes]  # the operating system's, except in a simulation
 
 
 class Secret:

@@ -98,6 +98,7 @@ class _Seat:
     accepts: Accepted | None
     tell: tuple[PartyId, ...] | None
     dies_after: int | None
+    dies_before: type[Message] | None
     lasts: float
     n_sent: int = 0
     dead: bool = False
@@ -107,11 +108,19 @@ class _Seat:
 class Simulation:
     """Deterministic runs of many parties.
 
-    Parameters ---------- seed : int Everything that is random in a run follows from it. delays : (float,
-        float) Shortest and longest seconds that a message is on its way. loss : float Probability that a
-        message never arrives. duplicates : float Probability that a message arrives twice. tamper : callable,
-        optional ``tamper(sent)`` returns what arrives instead: the message, another one, a `Frame` of any
-        bytes, or None for nothing.
+    Parameters
+    ----------
+    seed : int
+        Everything that is random in a run follows from it.
+    delays : (float, float)
+        Shortest and longest seconds that a message is on its way.
+    loss : float
+        Probability that a message never arrives.
+    duplicates : float
+        Probability that a message arrives twice.
+    tamper : callable, optional
+        ``tamper(sent)`` returns what arrives instead: the message, another one, a `Frame` of any bytes, or
+        None for nothing.
 
     Examples
     --------
@@ -153,6 +162,7 @@ class Simulation:
         accepts: Accepted | None = None,
         tell: Collection[PartyId] | None = None,
         dies_after: int | None = None,
+        dies_before: type[Message] | None = None,
         lasts: float = SESSION_SECONDS,
     ) -> None:
         """Seat a party.
@@ -169,6 +179,8 @@ class Simulation:
             Whom it tells when it fails; by default every other party.
         dies_after : int, optional
             It dies once it has sent so many messages (0: before the first).
+        dies_before : type of Message, optional
+            It dies when it is about to send such a message.
         lasts : float, optional
             Virtual seconds until its session ends, whatever it waits for.
         """
@@ -176,7 +188,7 @@ class Simulation:
         if name in self._seats:
             raise MisuseError(f"{party} is in this simulation already")
         told = None if tell is None else tuple(tell)
-        self._seats[name] = _Seat(role, accepts, told, dies_after, lasts)
+        self._seats[name] = _Seat(role, accepts, told, dies_after, dies_before, lasts)
 
     def random_bytes(self, n: int) -> bytes:
         """Repeatable bytes from the run's seed; for set-up that belongs to the simulation."""
@@ -245,6 +257,9 @@ class Simulation:
         seat = self._seats[name]
         while True:
             for recipient, message in step.messages:
+                if seat.dies_before is not None and isinstance(message, seat.dies_before):
+                    self._die(name)
+                    return
                 self._send(Sent(len(self._sent), name, recipient, message))
                 seat.n_sent += 1
                 if seat.n_sent == seat.dies_after:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -175,7 +176,53 @@ class Network:
 
     async def settle(self) -> None:
         """Wait until no session is under way: every party has learned the end."""
-        while self.n_running:
+        while self.n_running:  # noqa: ASYNC110 - many parties, and nothing to be added to them for tests
+            await asyncio.sleep(0.001)
+
+
+class FirstSums:
+    """Sees the frame with which the coordinator starts each ring: the first after everybody's `Begin`.
+
+    Put it into `Network.on_frame`.
+
+    Parameters
+    ----------
+    network : Network
+    hold : int
+        So many of them are held back, until the test delivers them.
+    then : callable, optional
+        Called with each that is not held back, before it is delivered.
+    """
+
+    def __init__(
+        self, network: Network, *, hold: int = 0, then: Callable[[Posted], None] = lambda _: None
+    ) -> None:
+        self._network = network
+        self._hold = hold
+        self._then = then
+        self._begun: Counter[bytes] = Counter()
+        self.held: list[Posted] = []
+
+    def __call__(self, posted: Posted) -> bool:
+        sealed = posted.sealed
+        if posted.sender != COORDINATOR or sealed.handshake:
+            return True
+        self._begun[sealed.session] += 1
+        n_holders = sum(
+            first.sealed.session == sealed.session and first.sealed.handshake
+            for first in self._network.posted
+        )
+        if self._begun[sealed.session] != n_holders + 1:
+            return True
+        if len(self.held) < self._hold:
+            self.held.append(posted)
+            return False
+        self._then(posted)
+        return True
+
+    async def held_up(self, n: int) -> None:
+        """Wait until so many are held back."""
+        while len(self.held) < n:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.001)
 
 

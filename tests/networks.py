@@ -44,6 +44,7 @@ class Network:
     voids: bool = False
     previous: tuple[Closed, ...] = ()
     dies_after: Mapping[str, int] = field(default_factory=dict)
+    dies_before: Mapping[str, type[Message]] = field(default_factory=dict)
     memories: dict[str, Any] = field(default_factory=dict)
     identities: dict[str, Identity] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
@@ -107,6 +108,7 @@ class Network:
                 accepts=accepted_by_holder(self.protocol, self.roster, PartyId(name)),
                 tell=(COORDINATOR,),
                 dies_after=self.dies_after.get(name),
+                dies_before=self.dies_before.get(name),
             )
         return self.simulation.run()
 

@@ -27,7 +27,7 @@ from tacit.protocols.errors import (
 from tacit.protocols.key_agreement import Identity, SessionKeys
 from tacit.protocols.party import PartyId, Roster
 from tacit.protocols.session import Session
-from tacit.serialization.codec import Frame, encode
+from tacit.serialization.codec import Frame, decode, encode
 from tacit.serialization.link_messages import Sealed
 from tacit.serialization.schema import Message
 from tacit.serialization.session_messages import Closed, Finished, Refusal
@@ -191,7 +191,7 @@ def under_another_name(_: Callable[[], Frame]) -> Frame:
 
 
 def _sealed(frame: Frame) -> Sealed:
-    message = links_module.decode(frame)
+    message = decode(frame)
     assert isinstance(message, Sealed)
     return message
 

@@ -267,6 +267,7 @@ def test_an_invitation_to_another_session_is_refused() -> None:
     other = invitation_with(network, session=b"\x07" * 32)
     network.roles = {COORDINATOR: lying(network, dict.fromkeys("abc", other))}
     run = network.run()
+    assert not messages(run, Ready), "nobody even answers it"
     for holder in "abc":
         assert found_by(run, holder).suspects == ("k",)
 

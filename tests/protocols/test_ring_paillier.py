@@ -290,6 +290,17 @@ def test_keys_serve_many_sessions() -> None:
     assert moduli(first.run()) == moduli(network(seed=2).run())
 
 
+def test_noise_and_its_tables_serve_many_sessions() -> None:
+    memories = {name: RingMemory() for name in "kabc"}
+    pools = []
+    for seed in range(2):
+        Network(RING, THREE, seed=seed, memories=dict(memories)).aggregate()
+        pools.append(dict(memories["a"].pools))
+    assert pools[0] == pools[1]
+    ((_, pool),) = memories["a"].pools.values()
+    assert len(pool) == 2, "filled for the next session: a plaintext and the flag"
+
+
 def test_fresh_keys_are_new_for_every_session_and_forgotten_after_it() -> None:
     ring = RingPaillier.insecure_for_tests(fresh_keys=True)
     memories = {name: RingMemory() for name in "kabc"}

@@ -55,7 +55,7 @@ def check(ring: Network, run: Run, total: Any = TOTAL) -> None:
     assert run.seconds <= 2 * SESSION_SECONDS
     for party, outcome in run.outcomes.items():
         if outcome is None:
-            assert party in ring.dies_after
+            assert party in {*ring.dies_after, *ring.dies_before}
         elif isinstance(outcome, Done):
             if party == COORDINATOR:
                 assert isinstance(outcome.result, Aggregate)
@@ -114,6 +114,20 @@ def test_a_party_dies_after_any_number_of_messages(party: str, n_sent: int, seed
         assert {word.holder for word in found.closed} == survivors, "every survivor gives its word"
     for holder in survivors:
         assert isinstance(error_of(run, holder), AbortedError | DropoutError)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("party", "abc")
+def test_a_holder_dies_at_its_place_in_the_ring(party: str, seed: int) -> None:
+    ring = network(seed=seed, dies_before={party: PartialSum})
+    run = ring.run()
+    check(ring, run)
+    found = error_of(run)
+    assert isinstance(found, DropoutError)
+    assert found.missing == (party,)
+    assert {word.holder for word in found.closed} == set("abc") - {party}
+    forwarded = {sent.sender for sent in run.sent if isinstance(sent.message, PartialSum)} - {"k"}
+    assert {word.holder for word in found.closed if word.forwarded} == forwarded
 
 
 @pytest.mark.parametrize("seed", range(20))
