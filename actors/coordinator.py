@@ -19,7 +19,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from ..models.definition import State
 from ..models.total import Arrays, EvaluationError
-from ..protocols.errors import AbortedError, DropoutError, RefusedError, VoidedError
+from ..protocols.errors import AbortedError, DropoutError, RefusedError, SetupError, VoidedError
 from ..protocols.invitation import ALREADY_RELEASED, invite
 from ..protocols.key_agreement import SessionKeys
 from ..protocols.party import PartyId
@@ -88,6 +88,11 @@ class Coordinator(Party):
             Its content hash.
         shared : list with one ObjectRef
             The model.
+
+        Raises
+        ------
+        SetupError
+            If a holder cannot load it.
         """
         await asyncio.gather(
             *(
@@ -103,7 +108,10 @@ class Coordinator(Party):
         if not answered.done():
             answered.cancel()
             return
-        answered.result()
+        try:
+            answered.result()
+        except RayTaskError as error:
+            raise _not_installed(holder, error) from None
 
     async def compute(
         self, computation: str, model: Any, definition: bytes, encoding: Message | None, on_dropout: str
@@ -194,6 +202,18 @@ def _tell_cancelled(party: PartyId, events: asyncio.Queue[Event], task: asyncio.
     """End the stream of events of a computation that was broken off: whoever waits must not wait for ever."""
     if task.cancelled():
         events.put_nowait(Failure(AbortedError(party=party, reason="cancelled")))
+
+
+def _not_installed(holder: PartyId, error: RayTaskError) -> Exception:
+    """Return what a user is told of a model that a holder could not take: its own word, or what Python lacks."""
+    cause = cause_of(error)
+    if cause is not error:
+        return cause
+    problem = str(getattr(error, "cause", None) or error).partition("\n")[0]
+    return SetupError(
+        f"{holder} cannot load the model or function ({problem}): define it in the script that calls, "
+        "or in a module that the holders' processes can import"
+    )
 
 
 async def _settled(answer: Any) -> None:

@@ -55,8 +55,8 @@ def ring(
     - **latency** (three minutes): one pass over 3, 10 and 30 holders against the same hops between bare Ray
       actors, and against its own computing.
 
-    Read *times* as how many times faster than the rival. Where something is demanded, the line says whether
-    it is *met* or *missed*.
+    Read *times* as how many times faster than the rival, 1/14 as 14 times slower. Where something is
+    demanded, the line says whether it is *met* or *missed*.
 
         python -m benchmarks ring --only arithmetic --quick
     """
@@ -98,8 +98,7 @@ def _show(section: Section) -> None:
     table.add_column("how", style="dim")
     for figure in section.figures:
         ours, rival = (_amount(value, figure.unit) for value in (figure.ours, figure.rival))
-        times = "" if figure.times is None else f"{figure.times:,.3g}×"
-        table.add_row(figure.what, ours, rival, times, _target(figure), figure.note)
+        table.add_row(figure.what, ours, rival, _times(figure.times), _target(figure), figure.note)
     console.print()
     console.print(table)
     for remark in section.remarks:
@@ -109,6 +108,13 @@ def _show(section: Section) -> None:
 
 def _amount(value: float | None, unit: str) -> str:
     return "" if value is None else f"{value:,.4g} {unit}"
+
+
+def _times(times: float | None) -> str:
+    """Show how many times faster; as a fraction if it is slower."""
+    if times is None:
+        return ""
+    return f"{times:,.3g}×" if times >= 1 else f"1/{1 / times:,.3g}"
 
 
 def _target(figure: Figure) -> str:

@@ -240,13 +240,9 @@ def check_invitation(invitation: Invitation, keys: SessionKeys) -> None:
         raise InvalidMessageError("an invitation that the coordinator has not signed", suspects=[coordinator])
 
 
-def check_ready(invitation: Invitation, roster: Roster, holder: PartyId, ready: Ready) -> None:
-    """Refuse a `Ready` that is not this holder's signed answer to this invitation."""
-    belongs = (
-        ready.session == invitation.session
-        and ready.holder == holder
-        and ready.invitation == digest(invitation)
-    )
+def check_ready(invited: bytes, roster: Roster, holder: PartyId, ready: Ready) -> None:
+    """Refuse a `Ready` that is not this holder's signed answer to the invitation with this digest."""
+    belongs = ready.holder == holder and ready.invitation == invited
     if not belongs or not is_signed(ready, roster, holder):
         raise InvalidMessageError("a Ready that does not answer this invitation", suspects=[holder])
 
@@ -279,9 +275,10 @@ def check_begin(invitation: Invitation, roster: Roster, own: Ready, begin: Begin
         raise InvalidMessageError(
             "a Begin that leaves out a holder or alters an answer", culprits=[coordinator]
         )
+    invited = digest(invitation)
     for ready in begin.ready:
         try:
-            check_ready(invitation, roster, PartyId(ready.holder), ready)
+            check_ready(invited, roster, PartyId(ready.holder), ready)
         except InvalidMessageError as error:
             # One of the two is lying: the coordinator may have shown that holder another invitation.
             raise InvalidMessageError(error.problem, suspects=[coordinator, ready.holder]) from None
@@ -320,8 +317,9 @@ async def open_session(
             {holder: (refusal.reason, refusal.details) for holder, refusal in refusals.items()}
         )
     ready = [answer for answer in answers.values() if isinstance(answer, Ready)]
+    invited = digest(invitation)
     for holder, answer in zip(roster.holders, ready, strict=True):
-        check_ready(invitation, roster, holder, answer)
+        check_ready(invited, roster, holder, answer)
         keys.learn(holder, answer.ephemeral)
     specifications = agreed_specifications(ready)
     encodings = encodings_for(invitation.encoding, specifications, len(roster.holders))
@@ -376,7 +374,7 @@ async def join_session(
     channel.send(coordinator, ready)
     # Beginning
     begin = await channel.receive(Begin, sender=coordinator)
-    await channel.compute(check_begin, invitation, roster, ready, begin)
+    check_begin(invitation, roster, ready, begin)
     for other in begin.ready:
         if other.holder != channel.me:
             keys.learn(PartyId(other.holder), other.ephemeral)

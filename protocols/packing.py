@@ -2,7 +2,7 @@
 
 A plaintext, from the lowest bit up::
 
-    | slot 0 | slot 1 | ... | zeros | check slot |        slots of whole bytes, the check slot on top
+    | slot 0 | slot 1 | ... | zeros | check slot | flag |        slots of whole bytes
 
 A value v with |v| ≤ R stands in its slot as v + R, in [0, 2R]; the slot has room for 2·m·R, so that the sum
 over exactly m holders never carries into the next one. The check slot holds a tag of 64 bits that depends on
@@ -10,11 +10,16 @@ session, holder and chunk; its top bit is set, so every plaintext has the same f
 the check slot must be the sum of the m tags: a lost, a doubled or a foreign contribution shows, where a mere
 count would be fooled by one doubled and one missing.
 
+The flag, 32 bits, is zero in every packed plaintext. A holder that cannot contribute puts uniform elements in
+the place of all its plaintexts: then the flags of all totals are uniform, and whoever unpacks learns that some
+holder could not, not which. One altered total shows in its own flag only; so a packing has at least two
+plaintexts, to tell the one from the other.
+
 Tags are no secret. They find faults and mixed-up sessions; a holder that lies within the bounds of its own
 values shifts the sum unseen, here as in every protocol.
 
-Packing as in Ge and Zdonik 2007 (Answering aggregation queries in a secure system model); the bias for signs
-and the tags are ours.
+Packing as in Ge and Zdonik 2007 (Answering aggregation queries in a secure system model); the bias for signs,
+the tags and the flag are ours.
 """
 
 from __future__ import annotations
@@ -28,10 +33,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .encoding import ArrayEncoding
-from .errors import InvalidMessageError, MisuseError, RangeError, SetupError
+from .errors import InvalidMessageError, MisuseError, RangeError, SetupError, VoidedError
 from .limbs import Limbs, add_limbs, integers_to_limbs
 
 TAG_BITS = 64
+FLAG_BITS = 32
+MINIMUM_PLAINTEXTS = 2
 _TOP_BIT = np.uint64(1 << (TAG_BITS - 1))
 _TAGS_PER_DIGEST = 8
 _Rows = NDArray[np.uint8]  # (count, width): one slot a row, little-endian
@@ -86,8 +93,8 @@ class Packing:
 
     @property
     def n_plaintexts(self) -> int:
-        """Plaintexts of one contribution."""
-        return sum(group.n_plaintexts for group in self.groups)
+        """Plaintexts of one contribution; those that hold no value have a check slot and a flag."""
+        return max(MINIMUM_PLAINTEXTS, sum(group.n_plaintexts for group in self.groups))
 
     def pack(self, limbs_by_array: Sequence[Limbs], tags: Sequence[int]) -> list[int]:
         """Pack one holder's encoded arrays.
@@ -114,7 +121,8 @@ class Packing:
         self._check_arguments(limbs_by_array, tags)
         bodies = [self._pack_group(group, limbs_by_array) for group in self.groups]
         checks = np.array(tags, dtype="<u8").view(np.uint8).reshape(-1, TAG_BITS // 8)
-        rows = np.hstack([np.vstack([*bodies, self._empty_bodies(0)]), checks])
+        n_empty = self.n_plaintexts - sum(len(body) for body in bodies)
+        rows = np.hstack([np.vstack([*bodies, self._empty_bodies(n_empty)]), checks])
         return [int.from_bytes(row, "little") for row in _row_bytes(rows)]
 
     def unpack(self, totals: Sequence[int], expected_tags: Sequence[int]) -> list[Limbs]:
@@ -134,11 +142,16 @@ class Packing:
 
         Raises
         ------
+        VoidedError
+            Every flag is set: some holder could not contribute.
         InvalidMessageError
             A check slot is not the sum of the tags, a slot exceeds 2·m·R, or a bit outside the slots is set.
         """
         if len(totals) != self.n_plaintexts or len(expected_tags) != self.n_plaintexts:
             raise InvalidMessageError(f"{len(totals)} totals, expected {self.n_plaintexts}")
+        flags_start = 8 * self.body_bytes + _check_bits(self.n_contributions)
+        if all(total >> flags_start for total in totals):
+            raise VoidedError
         bodies = self._checked_bodies(totals, expected_tags)
         unpacked: list[Limbs] = [np.empty((0, 0), dtype=np.uint64)] * len(self.encodings)
         start = 0
@@ -150,6 +163,8 @@ class Packing:
                 encoding = self.encodings[member]
                 unpacked[member] = self._unbias(encoding, slots[taken : taken + encoding.size])
                 taken += encoding.size
+        if bodies[start:].any():
+            raise InvalidMessageError("a total has values where there are none")
         return unpacked
 
     def _check_arguments(self, limbs_by_array: Sequence[Limbs], tags: Sequence[int]) -> None:
@@ -188,7 +203,7 @@ class Packing:
         below = (1 << body_bits) - 1
         octets = bytearray()
         for chunk, (total, expected) in enumerate(zip(totals, expected_tags, strict=True)):
-            # The shift keeps every bit above the check slot, so stray high bits and negatives fail too.
+            # The shift keeps the flag too: where it is set in some totals only, they were altered.
             if total >> body_bits != expected:
                 raise InvalidMessageError(
                     f"the check slot of plaintext {chunk} is not the sum of the {self.n_contributions} tags: "
@@ -241,7 +256,7 @@ def packing_for(encodings: Sequence[ArrayEncoding], n_contributions: int, capaci
             f"a plaintext of {capacity_bits} bits holds no slot ({needed} bits needed): use a longer key, "
             "or FixedPoint(bound)"
         )
-    body_bytes = (capacity_bits - _check_bits(n_contributions)) // 8
+    body_bytes = (capacity_bits - FLAG_BITS - _check_bits(n_contributions)) // 8
     widths = [_slot_bytes(encoding, n_contributions) for encoding in encodings]
     by_width = sorted(range(len(encodings)), key=lambda index: -widths[index])
     groups = []
@@ -253,7 +268,7 @@ def packing_for(encodings: Sequence[ArrayEncoding], n_contributions: int, capaci
 
 
 def required_bits(encodings: Sequence[ArrayEncoding], n_contributions: int) -> int:
-    """Return the capacity in bits that the widest single slot and the check slot need.
+    """Return the capacity in bits that the widest single slot, the check slot and the flag need.
 
     Raises
     ------
@@ -267,7 +282,7 @@ def required_bits(encodings: Sequence[ArrayEncoding], n_contributions: int) -> i
                 f"not {n_contributions}: plan again for this roster"
             )
     widest = max((_slot_bytes(encoding, n_contributions) for encoding in encodings), default=1)
-    return 8 * widest + _check_bits(n_contributions)
+    return 8 * widest + _check_bits(n_contributions) + FLAG_BITS
 
 
 def tags(session: bytes, holder: str, count: int) -> list[int]:
@@ -305,8 +320,8 @@ def _tag_block(session: bytes, holder: str, block: int) -> bytes:
 
 
 def _check_bits(n_contributions: int) -> int:
-    """Bits of a sum of m tags."""
-    return (n_contributions * ((1 << TAG_BITS) - 1)).bit_length()
+    """Bits of a sum of 2·m tags: room for doubled contributions to show here and not in the flag."""
+    return (2 * n_contributions * ((1 << TAG_BITS) - 1)).bit_length()
 
 
 def _slot_bytes(encoding: ArrayEncoding, n_contributions: int) -> int:

@@ -167,7 +167,7 @@ class Protocol(ABC, Generic[Memory]):
     async def coordinator(
         self, channel: Channel, opened: Opened, keys: SessionKeys, memory: Memory
     ) -> tuple[Limbs, ...]:
-        """Return the coordinator's role: returns the sum of all holders' words."""
+        """Run the coordinator's role; returns the sum of all holders' words."""
 
     @abstractmethod
     async def holder(
@@ -180,10 +180,13 @@ class Protocol(ABC, Generic[Memory]):
         words: tuple[Limbs, ...] | None,
         release: Callable[[], None],
     ) -> None:
-        """Return a holder's role: contributes its words, or voids the session in secret if they are None.
+        """Run a holder's role: contribute its words, or void the session in secret if they are None.
 
         It calls `release` before anything leaves from which, with others' help, a total may follow.
         """
+
+    async def afterwards(self, channel: Channel, opened: Opened, memory: Memory) -> None:
+        """Do, at a holder and after its session, what makes the next one faster; nothing by default."""
 
     def check_roster(self, roster: Roster) -> None:
         """Refuse a roster with too few holders: the sum would uncover an input."""
@@ -268,6 +271,7 @@ def holder_role(
             release=lambda: note_release(opened.invitation),
         )
         await channel.receive(Finished, sender=keys.roster.coordinator)
+        await protocol.afterwards(channel, opened, memory)
         return True
 
     async def role(channel: Channel) -> bool:

@@ -20,8 +20,8 @@ sum by what it puts in. Frames between holders are sealed by the links, because 
 **Residues.** A plaintext wider than one key goes as residues modulo several keys, joined by the Chinese
 remainder theorem; the product of the moduli is then the plaintext space.
 
-**The flag.** The last plaintext is 0 of everybody. A holder that cannot contribute fills all its plaintexts
-with uniform elements, the flag too: the coordinator learns that somebody could not, not who.
+**The flag.** A holder that cannot contribute puts uniform elements in the place of all its plaintexts; the coordinator
+sees by the flag at the top of each total that somebody could not, not who.
 
 Sources: Paillier 1999; Damgård, Jurik and Nielsen 2010 (the noise); the ring follows homomorpheR 0.3
 (Narasimhan). Masks in the ring, the check slot and the flag are tacit's own composition of published pieces,
@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -53,9 +53,12 @@ from .protocol import Attack, Cost, Protocol, Trust
 from .ring_steps import RingSetup, add_contribution, first_partial_sum, keys_needed, open_total, ring_order
 from .secret import RandomBytes, Secret
 
+T = TypeVar("T")
+
 MINIMUM_KEY_BITS = 2048
 HOP_SECONDS = 60.0
 EXPECTED_PASSES = 16  # with one key: what a noise table is sized for
+FEW_CIPHERTEXTS = 16  # some milliseconds of work, except to decrypt
 POOLS_KEPT = 4  # a table has tens of megabytes, and a coordinator may come with ever new keys
 
 # Secrets
@@ -200,7 +203,7 @@ class RingPaillier(Protocol[RingMemory]):
         """Count rounds, and the bytes each holder sends."""
         n_keys = keys_needed(encodings, n_holders, self.key_bits)
         capacity = n_keys * (self.key_bits - 1)
-        n_plaintexts = packing_for(encodings, n_holders, capacity).n_plaintexts + 1
+        n_plaintexts = packing_for(encodings, n_holders, capacity).n_plaintexts
         rows, width = n_keys * n_plaintexts, -(-2 * self.key_bits // 8)
         frame = encode(
             PartialSum(
@@ -267,7 +270,7 @@ class RingPaillier(Protocol[RingMemory]):
         take = memory.keys.pop if self.fresh_keys else memory.keys.__getitem__
         private_keys = [take(key.n) for key in setup.public_keys]
         # Step 1: c0, an encryption of a uniform r
-        first = await channel.compute(first_partial_sum, setup, channel.random_bytes)
+        first = await self._call(channel, setup, first_partial_sum, setup, channel.random_bytes)
         channel.send(setup.order[0], first)
         # Step 3: c · c0⁻¹
         last = await channel.receive(
@@ -289,39 +292,77 @@ class RingPaillier(Protocol[RingMemory]):
         release: Callable[[], None],
     ) -> None:
         """Run a holder's role."""
-        setup = await channel.compute(self.setup, opened)
-        pools = await channel.compute(self._pools, setup, memory, channel.random_bytes)
+        setup = self.setup(opened)
+        window = self._window(setup)
+        known = [self._pool(memory, key, window) for key in setup.public_keys]
+        pools = [pool for pool in known if pool is not None]
+        if len(pools) < len(known):
+            pools = await channel.compute(self._make_pools, memory, setup, window, channel.random_bytes)
         place = setup.order.index(channel.me)
         before = setup.order[place - 1] if place else setup.coordinator
         after = setup.order[place + 1] if place + 1 < len(setup.order) else setup.coordinator
         # Step 2: add, masked and freshly encrypted
         partial = await channel.receive(PartialSum, sender=before, relying_on=(setup.coordinator,))
-        added = await channel.compute(
-            add_contribution, setup, keys, partial, words, pools=pools, random_bytes=channel.random_bytes
+        added = await self._call(
+            channel,
+            setup,
+            add_contribution,
+            setup,
+            keys,
+            partial,
+            words,
+            pools=pools,
+            random_bytes=channel.random_bytes,
         )
         release()
         channel.send(after, added)
-        # Off the critical path: noise for the next pass
-        if not self.fresh_keys:
-            for pool in pools:
+
+    async def afterwards(self, channel: Channel, opened: Opened, memory: RingMemory) -> None:
+        """Draw noise for the next pass, when nobody waits for it; fresh keys need none."""
+        setup = self.setup(opened)
+        for key in setup.public_keys:
+            pool = self._pool(memory, key, 0)
+            if self.fresh_keys:
+                memory.pools.pop((key.key_id, self.noise), None)
+            elif pool is not None:
                 await channel.compute(pool.fill, setup.n_plaintexts)
 
-    def _pools(self, setup: RingSetup, memory: RingMemory, random_bytes: RandomBytes) -> list[NoisePool]:
-        """Find the pool of each key; make one where there is none, or none with a table for so many."""
+    async def _call(
+        self, channel: Channel, setup: RingSetup, step: Callable[..., T], *arguments: Any, **keywords: Any
+    ) -> T:
+        """Take a step here if it is short, and off the loop if it is not.
+
+        Handing work to a thread and back costs more than a few ciphertexts do.
+        """
+        if len(setup.public_keys) * setup.n_plaintexts <= FEW_CIPHERTEXTS:
+            return step(*arguments, **keywords)
+        return await channel.compute(step, *arguments, **keywords)
+
+    def _window(self, setup: RingSetup) -> int:
+        """Bits of a table's window that suit so many plaintexts."""
+        return best_window((1 if self.fresh_keys else EXPECTED_PASSES) * setup.n_plaintexts, self.key_bits)
+
+    def _pool(self, memory: RingMemory, key: PublicKey, window: int) -> NoisePool | None:
+        """Find the pool of a key, unless its table is much too small."""
+        kept, pool = memory.pools.get((key.key_id, self.noise), (0, None))
+        return pool if kept + 1 >= window else None
+
+    def _make_pools(
+        self, memory: RingMemory, setup: RingSetup, window: int, random_bytes: RandomBytes
+    ) -> list[NoisePool]:
+        """Return the pools of this session, those that are missing made now; forget the oldest."""
         pools = []
         for key in setup.public_keys:
-            passes = 1 if self.fresh_keys else EXPECTED_PASSES
-            window = best_window(passes * setup.n_plaintexts, self.key_bits)
-            known = memory.pools.pop((key.key_id, self.noise), None)
-            if known is None or known[0] + 1 < window:
+            pool = self._pool(memory, key, window)
+            if pool is None:
                 tables = self.noise == "tables"
                 noise = FixedBaseNoise(key, random_bytes, window) if tables else StrictNoise(key)
-                known = (window, NoisePool(noise, random_bytes))
-            if not self.fresh_keys:
-                memory.pools[key.key_id, self.noise] = known  # the latest used stands last
-            pools.append(known[1])
-        while len(memory.pools) > max(POOLS_KEPT, len(pools)):
-            del memory.pools[next(iter(memory.pools))]
+                pool = NoisePool(noise, random_bytes)
+                memory.pools.pop((key.key_id, self.noise), None)  # so that the new one stands last
+                memory.pools[key.key_id, self.noise] = (window, pool)
+            pools.append(pool)
+        for oldest in list(memory.pools)[: -max(POOLS_KEPT, len(pools))]:
+            memory.pools.pop(oldest, None)
         return pools
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..serialization.ring_paillier_messages import PartialSum
 from . import paillier
 from .encoding import ArrayEncoding
-from .errors import InvalidMessageError, VoidedError
+from .errors import InvalidMessageError
 from .invitation import Opened
 from .key_agreement import SessionKeys
 from .limbs import Limbs
@@ -59,8 +59,8 @@ class RingSetup:
 
     @property
     def n_plaintexts(self) -> int:
-        """Plaintexts of a contribution: the packed words, and the flag."""
-        return self.packing.n_plaintexts + 1
+        """Plaintexts of a contribution."""
+        return self.packing.n_plaintexts
 
     @property
     def modulus(self) -> int:
@@ -81,7 +81,7 @@ class RingSetup:
 
 
 def keys_needed(encodings: Sequence[ArrayEncoding], n_holders: int, key_bits: int) -> int:
-    """How many keys a plaintext needs for its widest slot beside the check slot.
+    """How many keys a plaintext needs for its widest slot beside check slot and flag.
 
     A product of k moduli of b bits each has at least k (b − 1) + 1 bits.
     """
@@ -135,9 +135,9 @@ def masked(setup: RingSetup, keys: SessionKeys, plaintexts: Sequence[int]) -> li
 def plaintexts_of(
     setup: RingSetup, me: PartyId, words: tuple[Limbs, ...] | None, random_bytes: RandomBytes
 ) -> list[int]:
-    """Return a holder's packed words and a zero flag, or all uniform plaintexts if it cannot contribute."""
+    """Return a holder's packed words, or uniform plaintexts, which set all flags, if it cannot contribute."""
     if words is not None:
-        return [*setup.packing.pack(words, setup.tags(me)), 0]
+        return setup.packing.pack(words, setup.tags(me))
     modulus = setup.modulus
     width = -(-modulus.bit_length() // 8) + EXCESS_BYTES
     return [int.from_bytes(random_bytes(width), "big") % modulus for _ in range(setup.n_plaintexts)]
@@ -229,8 +229,6 @@ def open_total(
         for private, (before, after) in zip(private_keys, parts, strict=True)
     ]
     totals = join_residues(residues, [key.n for key in setup.public_keys])
-    if totals.pop() != 0:
-        raise VoidedError
     expected = expected_tags(setup.session, setup.order, setup.packing.n_plaintexts)
     try:
         return tuple(setup.packing.unpack(totals, expected))

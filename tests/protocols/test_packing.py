@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 
 import numpy as np
 import pytest
@@ -10,9 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tacit.protocols.encoding import ArrayEncoding
 from tacit.protocols.encoding_plan import Specification, plan
-from tacit.protocols.errors import InvalidMessageError, MisuseError, RangeError, SetupError
+from tacit.protocols.errors import InvalidMessageError, MisuseError, RangeError, SetupError, VoidedError
 from tacit.protocols.limbs import Limbs, add_limbs, integers_to_limbs, limbs_to_integers
-from tacit.protocols.packing import Packing, expected_tags, packing_for, required_bits, tag, tags
+from tacit.protocols.packing import (
+    MINIMUM_PLAINTEXTS,
+    Packing,
+    expected_tags,
+    packing_for,
+    required_bits,
+    tag,
+    tags,
+)
 from tacit.serialization.encoding_parameters import ExactFloat, FixedPoint
 
 few = settings(deadline=None, derandomize=True, max_examples=40)
@@ -150,12 +159,38 @@ def test_encodings_planned_for_another_roster_are_refused() -> None:
         packing_for(plan(None, [("x", "float64", (4,))], 10), 11, 3071)
 
 
-def test_nothing_to_pack_takes_no_plaintext() -> None:
+def test_nothing_to_pack_takes_the_fewest_plaintexts() -> None:
     encodings = plan(None, [("x", "float64", (0, 3))], 3)
     packing = packing_for(encodings, 3, 3071)
-    assert packing.n_plaintexts == 0
-    assert packing.pack([np.zeros((0, 34), dtype=np.uint64)], []) == []
-    assert [limbs.shape for limbs in packing.unpack([], [])] == [(0, 34)]
+    assert packing.n_plaintexts == MINIMUM_PLAINTEXTS
+    empty = np.zeros((0, 34), dtype=np.uint64)
+    packed = [packing.pack([empty], tags(SESSION, holder, MINIMUM_PLAINTEXTS)) for holder in holders(3)]
+    totals = total_of(packed)
+    assert [limbs.shape for limbs in packing.unpack(totals, expected(packing))] == [(0, 34)]
+    with pytest.raises(InvalidMessageError, match="values where there are none"):
+        packing.unpack([totals[0], totals[1] + 1], expected(packing))
+
+
+def uniform(packing: Packing, seed: int) -> list[int]:
+    """What a holder that cannot contribute puts in, as if modulo a key of 1000 bits."""
+    generator = random.Random(seed)
+    return [generator.getrandbits(1000) for _ in range(packing.n_plaintexts)]
+
+
+@pytest.mark.parametrize("n_void", [1, 2, 3])
+def test_uniform_plaintexts_of_any_holder_void_the_total(n_void: int) -> None:
+    packing, packed = small_ring()
+    totals = total_of([*packed[n_void:], *(uniform(packing, seed) for seed in range(n_void))])
+    with pytest.raises(VoidedError, match="unnamed"):
+        packing.unpack([total % (1 << 1000) for total in totals], expected(packing))
+
+
+@pytest.mark.parametrize("n_values", [1, 50])
+def test_one_altered_total_is_no_void(n_values: int) -> None:
+    packing, packed = small_ring(n_values=n_values)
+    _, *others = total_of(packed)
+    with pytest.raises(InvalidMessageError):
+        packing.unpack([uniform(packing, 1)[0], *others], expected(packing))
 
 
 # Faults
@@ -178,12 +213,15 @@ def test_a_flipped_bit_outside_the_value_slots_is_found() -> None:
 def test_a_slot_beyond_the_sum_of_the_bounds_is_found(dtype: str) -> None:
     packing = packing_for(plan(FixedPoint(100.0), [("x", dtype, (2,))], 3), 3, 1000)
     bound = packing.encodings[0].bound
-    (lowest,) = total_of([plaintexts(packing, [[-bound, -bound]], holder) for holder in holders(3)])
+    lowest, other = total_of([plaintexts(packing, [[-bound, -bound]], holder) for holder in holders(3)])
     second_slot = 8 * packing.groups[0].width
     largest = lowest + (2 * 3 * bound << second_slot)
-    assert limbs_to_integers(packing.unpack([largest], expected(packing))[0]) == [-3 * bound, 3 * bound]
+    assert limbs_to_integers(packing.unpack([largest, other], expected(packing))[0]) == [
+        -3 * bound,
+        3 * bound,
+    ]
     with pytest.raises(InvalidMessageError, match="array 'x' exceeds"):
-        packing.unpack([largest + (1 << second_slot)], expected(packing))
+        packing.unpack([largest + (1 << second_slot), other], expected(packing))
 
 
 def test_a_missing_a_doubled_and_a_foreign_contribution_are_found() -> None:

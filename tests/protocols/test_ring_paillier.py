@@ -272,8 +272,8 @@ def test_the_cost_foretold_is_the_cost_measured(
 def test_the_cost_of_real_keys_is_foretold_without_making_any() -> None:
     encodings = encodings_for(None, specify(floats(*range(10))), 3)
     cost = RingPaillier(3072).cost(3, encodings)
-    assert 11 * 768 < cost.bytes_sent_by_holder < 11 * 768 + 400  # one value a plaintext, and the flag
-    assert RingPaillier(2048).cost(3, encodings).bytes_sent_by_holder > 2 * 11 * 512  # two residues
+    assert 10 * 768 < cost.bytes_sent_by_holder < 10 * 768 + 400  # one value a plaintext
+    assert RingPaillier(2048).cost(3, encodings).bytes_sent_by_holder > 2 * 10 * 512  # two residues
 
 
 # Keys and noise
@@ -298,7 +298,7 @@ def test_noise_and_its_tables_serve_many_sessions() -> None:
         pools.append(dict(memories["a"].pools))
     assert pools[0] == pools[1]
     ((_, pool),) = memories["a"].pools.values()
-    assert len(pool) == 2, "filled for the next session: a plaintext and the flag"
+    assert len(pool) == 2, "filled for the next session: the fewest plaintexts"
 
 
 def test_fresh_keys_are_new_for_every_session_and_forgotten_after_it() -> None:
