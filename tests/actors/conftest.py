@@ -1,4 +1,4 @@
-"""One Ray for all tests of the actors that need it, and federations that several of them share."""
+"""One Ray for all tests of the actors that need it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ def running_ray() -> Iterator[str]:
     """The address of a Ray that runs before any federation is made, and after all of them."""
     import ray  # noqa: PLC0415 - only for those who ask
 
-    ray.init(address="local", include_dashboard=False, log_to_driver=False)
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        environment.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        ray.init(address="local", include_dashboard=False, log_to_driver=False)
+        yield ray.get_runtime_context().gcs_address
+        ray.shutdown()

@@ -302,6 +302,14 @@ def test_frame_that_opens_no_session_is_not_kept(loop: asyncio.Runner) -> None:
     loop.run(scene())
 
 
+def test_early_frame_for_somebody_else_is_not_kept(loop: asyncio.Runner, wires: Wires) -> None:
+    async def scene() -> None:
+        wires.drivers[A].deliver(first_frame(to=B))
+        assert (wires.asked, wires.drivers[A].refused_frames, len(wires.drivers[A]._early)) == ([], 1, 0)
+
+    loop.run(scene())
+
+
 def test_identifier_of_a_session_is_used_once(loop: asyncio.Runner, wires: Wires) -> None:
     async def scene() -> None:
         receiver = start(wires, A, receiving)

@@ -152,7 +152,7 @@ def test_sums_run_side_by_side(loop: asyncio.Runner) -> None:
 def test_records_keep_the_order_of_the_sums(loop: asyncio.Runner) -> None:
     class Hesitant(Repository):
         async def remote(self, record: dict[str, Any]) -> int:
-            await asyncio.sleep(0.01 if not self.records else 0)
+            await asyncio.sleep(0.01 * (2 - record["number"]))  # the first takes longest
             return await super().remote(record)
 
     async def scene() -> None:
