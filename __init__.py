@@ -14,6 +14,7 @@ if not __name__.startswith("tacit"):
 
 if TYPE_CHECKING:
     from .actors.errors import ActorError as ActorError
+    from .actors.errors import HoldersLostWarning as HoldersLostWarning
     from .actors.errors import PeerUnreachableError as PeerUnreachableError
     from .actors.federation import Federation as Federation
     from .actors.federation import simulate as simulate
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from .serialization.errors import TacitError as TacitError
 
 _MODULES = {
-    "actors.errors": ("ActorError", "PeerUnreachableError"),
+    "actors.errors": ("ActorError", "HoldersLostWarning", "PeerUnreachableError"),
     "actors.federation": ("Federation", "simulate"),
     "models.errors": ("DataError", "ModelError"),
     "models.fit": ("Fit",),

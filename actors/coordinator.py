@@ -8,40 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import os
-import time
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
 
-from ..models.definition import State
-from ..models.total import Arrays, EvaluationError
-from ..protocols.errors import AbortedError, DropoutError, RefusedError, SetupError, VoidedError
-from ..protocols.invitation import ALREADY_RELEASED, invite
-from ..protocols.key_agreement import SessionKeys
+from ..protocols.errors import AbortedError, SetupError
 from ..protocols.party import PartyId
-from ..protocols.protocol import Aggregate, Protocol, accepted_by_coordinator, coordinator_role
-from ..protocols.session import Session
+from ..protocols.protocol import Protocol
 from ..serialization.schema import Message
-from ..serialization.session_messages import Closed, Query
+from .computation import Computation
 from .errors import PeerUnreachableError, cause_of
-from .events import Event, Failure, Iterated, Lost, Pass, Result
+from .events import Event, Failure, Result
 from .party import Party
 
-SESSION_SECONDS = 3_600.0
 PING_SECONDS = 0.5
 SILENCE_SECONDS = 5.0  # longer than a library call that holds the interpreter's lock
-
-
-class HoldersChanged(Exception):  # noqa: N818 - not a fault: what the iteration has to know
-    """From now on sums are over fewer holders, so they do not compare with those before."""
-
-    def __init__(self, query: Query) -> None:
-        self.query = query
-        super().__init__()
 
 
 class Coordinator(Party):
@@ -235,179 +218,3 @@ async def _answers(handle: Any) -> bool:
     except RayActorError:
         return False
     return True
-
-
-class Computation:
-    """One run of a model over secure sums.
-
-    Parameters
-    ----------
-    coordinator : Coordinator
-    definition : bytes
-        The content hash under which holders know the model.
-    encoding : Message or None
-    on_dropout : {"fail", "continue"}
-    events : asyncio.Queue
-        Where progress goes.
-    """
-
-    def __init__(
-        self,
-        coordinator: Coordinator,
-        definition: bytes,
-        encoding: Message | None,
-        on_dropout: str,
-        events: asyncio.Queue[Event],
-    ) -> None:
-        self.coordinator = coordinator
-        self.definition = definition
-        self.encoding = encoding
-        self.on_dropout = on_dropout
-        self.events = events
-        self.roster = coordinator.roster.without(sorted(coordinator.lost))
-        self.previous: tuple[Closed, ...] = ()
-        self.loss: DropoutError | None = None
-        self.n_passes = 0
-        self.records: list[asyncio.Task[None]] = []
-
-    async def run(self, model: Any) -> None:
-        """Iterate to the end and tell it; a failure is told too, never lost."""
-        try:
-            value = await self._iterate(model)
-            await asyncio.gather(*self.records)
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            await self.events.put(Failure(error))
-        else:
-            await self.events.put(self._result(value))
-
-    def _result(self, value: Any) -> Result:
-        survivors = self.roster.holders
-        lost = tuple(holder for holder in self.coordinator.roster.holders if holder not in survivors)
-        may_isolate = tuple(holder for holder in lost if holder in self.coordinator.summed)
-        return Result(value, survivors, lost, self.n_passes, may_isolate)
-
-    async def _iterate(self, model: Any) -> Any:
-        """Run the model, again from where it stood whenever the set of holders shrinks."""
-        enough = len(self.roster.holders) >= self.coordinator.protocol.minimum_holders
-        if self.coordinator.lost and (self.on_dropout == "fail" or not enough):
-            raise self._dropout(sorted(self.coordinator.lost))
-        start: State | None = None
-        while True:
-            last: Any = start
-            try:
-                async for last in model.iterate(self.total, start):
-                    if isinstance(last, State):
-                        await self.events.put(Iterated(last))
-            except HoldersChanged as change:
-                start = last if isinstance(last, State) else None
-                if start is not None and "theta" in change.query.arrays:
-                    # The point in question: its sum over the larger set does not exist.
-                    start = dataclasses.replace(start, parameters=change.query.arrays["theta"])
-                continue
-            return last
-
-    async def total(self, query: Query) -> Arrays:
-        """Sum all holders' contributions to a query: one session.
-
-        Raises
-        ------
-        EvaluationError
-            If some holder cannot evaluate a query that may fail.
-        HoldersChanged
-            If a holder was lost and the computation goes on over the others.
-        """
-        began = time.monotonic()
-        self.n_passes += 1
-        try:
-            aggregate = await self._session(query)
-        except VoidedError:
-            if not query.may_fail:
-                raise
-            await self._tell(query, began, ())
-            raise EvaluationError from None
-        except RefusedError as refused:
-            reasons = {reason for reason, _ in refused.refusals.values()}
-            if self.loss is None or reasons != {ALREADY_RELEASED}:
-                raise
-            self.loss.reason = "the survivors had released this question, so a total over all may exist"
-            raise self.loss from None
-        except DropoutError as loss:
-            await self.events.put(Lost(self._go_on_without(loss)))
-            raise HoldersChanged(query) from None
-        self.loss, self.previous = None, ()
-        self.coordinator.summed.update(aggregate.holders)
-        self.records.append(self.coordinator.record(self._revealed(query, aggregate)))
-        await self._tell(query, began, tuple(aggregate.arrays))
-        return aggregate.arrays
-
-    async def _session(self, query: Query) -> Aggregate:
-        """Open a session, with fresh keys, and run it."""
-        coordinator = self.coordinator
-        holders = self.roster.holders
-        if gone := [holder for holder in holders if holder in coordinator.lost]:
-            # Lost between two sessions: nobody would tell this one.
-            present = [holder for holder in holders if holder not in gone]
-            raise DropoutError(needed=len(holders), present=present, missing=gone)
-        keys = SessionKeys(coordinator.identity, self.roster, os.urandom(32), os.urandom)
-        invitation = invite(
-            keys,
-            protocol=coordinator.protocol.options,
-            encoding=self.encoding,
-            definition=self.definition,
-            query=query,
-            previous=self.previous,
-        )
-        session = Session(
-            keys.session,
-            coordinator.name,
-            coordinator_role(coordinator.protocol, keys, invitation, coordinator.memory),
-            accepts=accepted_by_coordinator(coordinator.protocol, self.roster),
-            tell=self.roster.holders,
-            random_bytes=os.urandom,
-            lasts=SESSION_SECONDS,
-        )
-        return await coordinator.driver.run(session, keys)
-
-    def _go_on_without(self, loss: DropoutError) -> tuple[str, ...]:
-        """Shrink the roster and return who is lost, or give up: too few are left, or the user wants to know."""
-        # Only who is known to be gone: when time runs out in the ring, the last holder misses, whoever is slow.
-        lost = [holder for holder in self.roster.holders if holder in self.coordinator.lost]
-        remaining = len(self.roster.holders) - len(lost)
-        if self.on_dropout == "fail" or not lost or remaining < self.coordinator.protocol.minimum_holders:
-            raise self._dropout(lost or list(loss.missing), reason=loss.reason) from None
-        self.roster = self.roster.without(lost)
-        self.previous = (*self.previous, *loss.closed)
-        self.loss = self._dropout(lost)
-        return tuple(lost)
-
-    def _dropout(self, lost: list[Any], *, reason: str = "") -> DropoutError:
-        """Return the loss of holders, with what is needed to go on."""
-        holders = self.coordinator.roster.holders
-        needed = len(holders) if self.on_dropout == "fail" else self.coordinator.protocol.minimum_holders
-        present = [holder for holder in self.roster.holders if holder not in lost]
-        missing = [holder for holder in holders if holder not in present]
-        remedy = reason or (
-            'start a new federation, or allow losses with on_dropout="continue"'
-            if self.on_dropout == "fail"
-            else "start a new federation with more holders"
-        )
-        return DropoutError(needed=needed, present=present, missing=missing, reason=remedy)
-
-    async def _tell(self, query: Query, began: float, released: tuple[str, ...]) -> None:
-        seconds = time.monotonic() - began
-        await self.events.put(Pass(self.n_passes, query.step, seconds, self.roster.holders, released))
-
-    def _revealed(self, query: Query, aggregate: Aggregate) -> dict[str, Any]:
-        """Return what was revealed, to whom, over which holders, under which protocol."""
-        return {
-            "time": time.time(),
-            "session": aggregate.session.hex(),
-            "binding": aggregate.binding.hex(),
-            "definition": self.definition.hex(),
-            "step": query.step,
-            "query": {name: array.tolist() for name, array in query.arrays.items()},
-            "protocol": self.coordinator.protocol.title,
-            "released_to": self.coordinator.name,
-            "holders": list(aggregate.holders),
-            "released": {name: array.tolist() for name, array in aggregate.arrays.items()},
-        }

@@ -38,6 +38,7 @@ from .party import Party
 
 SESSION_SECONDS = 2 * 3_600.0  # longer than all the coordinator's deadlines together
 DETAILS_AT_MOST = 20_000
+MODELS_KEPT = 1_000  # the latest; each holds what its functions refer to
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,10 @@ class DataHolder(Party):
         """
         if not self._simulation:
             raise ProtocolError("a holder in a deployment takes no model from outside: install it there")
+        self._models.pop(definition, None)
         self._models[definition] = model
+        while len(self._models) > MODELS_KEPT:
+            del self._models[next(iter(self._models))]
 
     # A session, from its first frame
 

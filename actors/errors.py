@@ -3,6 +3,8 @@
 ActorError
 ├── PeerUnreachableError    a party's process is gone or does not answer
 └── ClosedError             the federation was closed
+
+HoldersLostWarning          a sum is over the survivors only
 """
 
 from __future__ import annotations
@@ -42,3 +44,7 @@ def cause_of(error: Exception) -> Exception:
     """Return the exception behind a failed remote call: tacit's own as it was, others as Ray tells them."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, TacitError) else error
+
+
+class HoldersLostWarning(UserWarning):
+    """A sum is over fewer holders than the federation has, because some were lost on the way."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import tempfile
 import uuid
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -33,7 +33,7 @@ from ..protocols.ring_paillier import RingPaillier
 from ..records.model_store import ModelStore
 from ..serialization.schema import Message
 from . import cluster
-from .errors import ClosedError, PeerUnreachableError, cause_of
+from .errors import ClosedError, HoldersLostWarning, PeerUnreachableError, cause_of
 from .events import Event, Failure, Result
 from .progress import OnEvent, following, waiting
 from .repository import REPOSITORY, Repository
@@ -138,7 +138,7 @@ class Federation:
     on_dropout: str
     holders: tuple[str, ...]
     _parties: dict[str, Any] = field(repr=False)
-    _temporary: str | None = field(repr=False)
+    _temporary: tempfile.TemporaryDirectory[str] | None = field(repr=False)
     _repository: Any = field(default=None, repr=False)
     _identifier: str = field(default_factory=lambda: uuid.uuid4().hex, repr=False)
     _closed: bool = field(default=False, repr=False)
@@ -152,8 +152,11 @@ class Federation:
         on_dropout: str,
     ) -> Federation:
         """Start every party, and end whatever was started if that fails."""
-        folder = tempfile.mkdtemp(prefix="tacit-") if repository is None else os.path.abspath(repository)
-        temporary = folder if repository is None else None
+        temporary = None
+        if repository is None:
+            temporary = tempfile.TemporaryDirectory(prefix="tacit-", ignore_cleanup_errors=True)
+            repository = temporary.name
+        folder = os.path.abspath(repository)
         parties: dict[str, Any] = {}
         federation = cls(protocol, on_dropout, tuple(data), parties, temporary)
         try:
@@ -214,6 +217,11 @@ class Federation:
             If the total is beyond the range of its dtype.
         DropoutError
             If a holder is lost and the sum cannot go on without it.
+
+        Warns
+        -----
+        HoldersLostWarning
+            If holders are lost and, as ``on_dropout="continue"`` asks, the sum is over the survivors.
         """
         return self._array(self._wait(Sum(function, at), encoding, on_event))
 
@@ -287,7 +295,7 @@ class Federation:
         finally:
             cluster.stop_ray(self._identifier)
             if self._temporary is not None:
-                shutil.rmtree(self._temporary, ignore_errors=True)
+                self._temporary.cleanup()
 
     async def aclose(self) -> None:
         """End every party as `close` does: its asynchronous twin."""
@@ -379,6 +387,14 @@ class Federation:
         return self._repository
 
     def _array(self, result: Result) -> NDArray[Any]:
+        """Return the sum; a sum over fewer holders says so."""
+        if result.lost:
+            warnings.warn(
+                f"the sum is over {len(result.survivors)} of {len(self.holders)} holders: "
+                f"{', '.join(result.lost)} lost",
+                HoldersLostWarning,
+                stacklevel=3,
+            )
         return np.asarray(result.value)
 
     def _fit(self, result: Result, encoding: Message | None) -> Fit:

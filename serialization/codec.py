@@ -95,7 +95,8 @@ def encode(message: Message) -> Frame:
     Raises
     ------
     EncodeError
-        If it is no declared message, or messages are nested more than 16 deep.
+        If it is no declared message, or messages are nested more than 16 deep, or the frame is larger than
+        DEFAULT_LIMIT, which nobody would take in.
     """
     if not is_registered(type(message)):
         raise EncodeError(f"{type(message).__name__} is no declared message")
@@ -104,7 +105,12 @@ def encode(message: Message) -> Frame:
     writer.pack_array(len(fields) + 3)
     writer.pack(FORMAT)
     write_entries(writer, message)
-    return Frame(writer.packer.bytes(), tuple(writer.buffers))
+    frame = Frame(writer.packer.bytes(), tuple(writer.buffers))
+    if frame.size > DEFAULT_LIMIT:
+        raise EncodeError(
+            f"{type(message).__name__} takes {frame.size:,} bytes, at most {DEFAULT_LIMIT:,} travel"
+        )
+    return frame
 
 
 def decode(frame: Frame, *, at_most: int = DEFAULT_LIMIT) -> Message:

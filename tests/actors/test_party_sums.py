@@ -136,6 +136,9 @@ def test_shape_is_kept(asked: tuple[asyncio.Runner, Network], shape: tuple[int, 
 def test_total_beyond_the_doubles_is_a_range_error(asked: tuple[asyncio.Runner, Network]) -> None:
     with pytest.raises(RangeError):
         sum_of(asked, [np.array(1.7e308)] * 4)
+    # The coordinator has seen it all the same.
+    assert asked[1].repository.records[-1]["released"] == {}
+    assert "beyond the range" in asked[1].repository.records[-1]["remark"]
     assert sum_of(asked, [np.array(1.7e308), np.array(1.7e308), np.array(-1.7e308), np.array(0.0)]) == 1.7e308
 
 

@@ -30,6 +30,7 @@ from tacit.serialization.errors import DecodeError, EncodeError
 from tacit.serialization.field_types import Size
 from tacit.serialization.forms import BUFFER_BYTES, MAX_NESTED_MESSAGES
 from tacit.serialization.schema import Message, message
+from tacit.serialization.session_messages import Finished
 
 quick = settings(deadline=None, derandomize=True, max_examples=100)
 
@@ -431,3 +432,9 @@ def test_with_signature_changes_nothing_else() -> None:
 def test_only_messages_with_a_signature_have_an_unsigned_digest() -> None:
     with pytest.raises(EncodeError, match="no field"):
         unsigned_digest(Leaf())
+
+
+def test_a_frame_that_nobody_would_take_in_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tacit.serialization.codec.DEFAULT_LIMIT", 40)
+    with pytest.raises(EncodeError, match="Finished takes 47 bytes, at most 40"):
+        encode(Finished(session=bytes(32), released=True))
