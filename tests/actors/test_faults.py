@@ -249,7 +249,7 @@ def test_program_that_fails_leaves_no_process(
     program: Callable[[str], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     body = f"""\
-        print(federation.sum(lambda rows: rows), federation._temporary, flush=True)
+        print(federation.sum(lambda rows: rows), federation._temporary.name, flush=True)
         while not pathlib.Path({str(tmp_path)!r}, "go").exists():
             time.sleep(0.02)
         raise KeyError("mine")

@@ -414,8 +414,9 @@ def test_folder_is_opened_again_by_another_federation(
 
 
 def test_temporary_folder_goes_with_the_federation(federation: tacit.Federation) -> None:
-    assert Path(str(federation._temporary)).is_dir()
-    assert "tacit-" in str(federation._temporary)
+    assert federation._temporary is not None
+    assert Path(federation._temporary.name).is_dir()
+    assert "tacit-" in federation._temporary.name
     assert "_repository" not in repr(federation)
 
 
