@@ -14,11 +14,13 @@ if not __name__.startswith("tacit"):
 
 if TYPE_CHECKING:
     from .actors.errors import ActorError as ActorError
+    from .actors.errors import ClosedError as ClosedError
     from .actors.errors import HoldersLostWarning as HoldersLostWarning
     from .actors.errors import PeerUnreachableError as PeerUnreachableError
     from .actors.federation import Federation as Federation
     from .actors.federation import simulate as simulate
     from .models.errors import DataError as DataError
+    from .models.errors import EvaluationError as EvaluationError
     from .models.errors import ModelError as ModelError
     from .models.fit import Fit as Fit
     from .models.likelihood import MaximumLikelihood as MaximumLikelihood
@@ -45,9 +47,9 @@ if TYPE_CHECKING:
     from .serialization.errors import TacitError as TacitError
 
 _MODULES = {
-    "actors.errors": ("ActorError", "HoldersLostWarning", "PeerUnreachableError"),
+    "actors.errors": ("ActorError", "ClosedError", "HoldersLostWarning", "PeerUnreachableError"),
     "actors.federation": ("Federation", "simulate"),
-    "models.errors": ("DataError", "ModelError"),
+    "models.errors": ("DataError", "EvaluationError", "ModelError"),
     "models.fit": ("Fit",),
     "models.likelihood": ("MaximumLikelihood",),
     "protocols.errors": (

@@ -7,14 +7,13 @@ last federation that uses it closes.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from .coordinator import Coordinator
 from .data_holder import DataHolder
@@ -136,7 +135,7 @@ def end(handles: Iterable[Any]) -> None:
     """Let actors leave their sessions, then end their processes."""
     alive = list(handles)
     leaving = [handle.leave.remote() for handle in alive if hasattr(handle, "leave")]
-    with contextlib.suppress(RayTaskError, RayActorError, GetTimeoutError):
-        ray.get(leaving, timeout=LEAVE_SECONDS)
+    if leaving:
+        ray.wait(leaving, num_returns=len(leaving), timeout=LEAVE_SECONDS)  # of the dead, too
     for handle in alive:
         ray.kill(handle)

@@ -27,7 +27,7 @@ from .events import Event, Failure, Iterated, Lost, Pass, Result
 if TYPE_CHECKING:
     from .coordinator import Coordinator
 
-SESSION_SECONDS = 3_600.0
+SESSION_SECONDS = 2 * 3_600.0  # longer than all waits of a session together
 
 
 class HoldersChanged(Exception):  # noqa: N818 - not a fault: what the iteration has to know
@@ -172,7 +172,11 @@ class Computation:
             return await coordinator.driver.run(session, keys)
         except RangeError:
             # The coordinator has seen the total; only its dtype cannot hold it.
+            coordinator.summed.update(holders)
             self._record(query, keys.session, {"remark": "a total beyond the range of its dtype"})
+            raise
+        except VoidedError:
+            self._record(query, keys.session, {"remark": "void: some holder could not contribute"})
             raise
 
     def _go_on_without(self, loss: DropoutError) -> tuple[str, ...]:
@@ -181,7 +185,10 @@ class Computation:
         lost = [holder for holder in self.roster.holders if holder in self.coordinator.lost]
         remaining = len(self.roster.holders) - len(lost)
         if self.on_dropout == "fail" or not lost or remaining < self.coordinator.protocol.minimum_holders:
-            raise self._dropout(lost or list(loss.missing), reason=loss.reason) from None
+            reason = loss.reason
+            if reason and not lost:
+                reason += ": the last of the ring is named, but any before it may be the slow one"
+            raise self._dropout(lost or list(loss.missing), reason=reason) from None
         self.roster = self.roster.without(lost)
         self.previous = (*self.previous, *loss.closed)
         self.loss = self._dropout(lost)

@@ -36,7 +36,7 @@ from ..serialization.session_messages import Invitation, Refusal
 from .links import Links
 from .party import Party
 
-SESSION_SECONDS = 2 * 3_600.0  # longer than all the coordinator's deadlines together
+SESSION_SECONDS = 3 * 3_600.0  # longer than all the coordinator's deadlines together
 DETAILS_AT_MOST = 20_000
 MODELS_KEPT = 1_000  # the latest; each holds what its functions refer to
 

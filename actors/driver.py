@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
@@ -30,7 +30,6 @@ from .links import Links
 R = TypeVar("R")
 
 EARLY_FRAMES = 256
-ENDED_SESSIONS = 100_000
 FLUSH_SECONDS = 1.0
 
 CLOSED = "closed"
@@ -77,7 +76,7 @@ class Driver:
         self._transport = transport
         self._invited = invited
         self._running: dict[bytes, _Running] = {}
-        self._ended: OrderedDict[bytes, None] = OrderedDict()
+        self._ended: set[bytes] = set()  # never forgotten: a used identifier would be a second chance
         self._early: deque[Sealed] = deque(maxlen=EARLY_FRAMES)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._posts: set[asyncio.Task[Any]] = set()
@@ -254,6 +253,4 @@ class Driver:
         running = self._running.pop(identifier)
         if running.timer is not None:
             running.timer.cancel()
-        self._ended[identifier] = None
-        while len(self._ended) > ENDED_SESSIONS:
-            self._ended.popitem(last=False)
+        self._ended.add(identifier)

@@ -27,6 +27,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ..models.fit import Fit
 from ..models.sum import Sum
 from ..protocols.errors import SetupError
+from ..protocols.party import COORDINATOR
 from ..protocols.protocol import Protocol
 from ..protocols.registry import protocol_from
 from ..protocols.ring_paillier import RingPaillier
@@ -38,12 +39,11 @@ from .events import Event, Failure, Result
 from .progress import OnEvent, following, waiting
 from .repository import REPOSITORY, Repository
 
-COORDINATOR = "coordinator"
-
 
 def simulate(
     data: Mapping[str, Any],
     protocol: Protocol[Any] | None = None,
+    *,
     repository: str | os.PathLike[str] | None = None,
     on_dropout: Literal["fail", "continue"] = "fail",
 ) -> Federation:
@@ -110,8 +110,8 @@ def _check(data: Mapping[str, Any], protocol: Any, on_dropout: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Computation:
-    """A model on its way through the coordinator."""
+class _Stream:
+    """The events of a model on its way through the coordinator."""
 
     identifier: str
     events: Any
@@ -298,7 +298,7 @@ class Federation:
                 self._temporary.cleanup()
 
     async def aclose(self) -> None:
-        """End every party as `close` does: its asynchronous twin."""
+        """End every party as `close` does: its asynchronous twin, which takes a few seconds of the loop."""
         self.close()
 
     def __enter__(self) -> Self:
@@ -319,7 +319,7 @@ class Federation:
 
     # How it is carried out
 
-    def _start(self, model: Any, encoding: Message | None) -> tuple[Any, Callable[[], _Computation]]:
+    def _start(self, model: Any, encoding: Message | None) -> tuple[Any, Callable[[], _Stream]]:
         """Install the model at every holder; then the coordinator may begin."""
         self._ensure_open()
         definition = hashlib.sha256(model.definition.digest + _pickled(model)).digest()
@@ -327,10 +327,10 @@ class Federation:
         installing = self._parties[COORDINATOR].install.remote(definition, [shared])
         identifier = uuid.uuid4().hex
 
-        def begin() -> _Computation:
+        def begin() -> _Stream:
             compute = self._parties[COORDINATOR].compute.options(num_returns="streaming")
             events = compute.remote(identifier, shared, definition, encoding, self.on_dropout)
-            return _Computation(identifier, events)
+            return _Stream(identifier, events)
 
         return installing, begin
 
@@ -359,7 +359,7 @@ class Federation:
         raise PeerUnreachableError(COORDINATOR)
 
     @contextlib.contextmanager
-    def _cancelling(self, computation: _Computation) -> Iterator[None]:
+    def _cancelling(self, computation: _Stream) -> Iterator[None]:
         """Break the computation off if the caller is interrupted or cancelled, or its follower fails."""
         try:
             yield
@@ -389,9 +389,10 @@ class Federation:
     def _array(self, result: Result) -> NDArray[Any]:
         """Return the sum; a sum over fewer holders says so."""
         if result.lost:
+            fewer = f"{len(result.survivors)} of {len(self.holders)} holders"
+            told = f"the sum is over {fewer}: {', '.join(result.lost)} lost"
             warnings.warn(
-                f"the sum is over {len(result.survivors)} of {len(self.holders)} holders: "
-                f"{', '.join(result.lost)} lost",
+                "; ".join([told, *_remarks_on_losses(result)]),
                 HoldersLostWarning,
                 stacklevel=3,
             )

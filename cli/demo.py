@@ -42,9 +42,7 @@ def demo(
     protocol = RingPaillier(key_bits=key_bits, masks=masks, fresh_keys=fresh_keys)
     model = MaximumLikelihood(poisson_nll, start={"lambda": 5.0}, bounds={"lambda": (0, None)})
     try:
-        with console.status("starting one process for each party (some seconds) …"):
-            federation = simulate(sites, protocol=protocol)
-        with federation:
+        with simulate(sites, protocol=protocol) as federation:
             console.print(_parties({name: len(counts) for name, counts in sites.items()}, key_bits))
             console.print("\nPasses round the ring, as they happen:")
             with console.status("making keys and the first pass …"):

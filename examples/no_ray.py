@@ -55,7 +55,7 @@ def ring_sum(query: Query) -> Run:
 
 
 async def total(query: Query) -> Arrays:
-    """What a model awaits: it cannot tell this from a list, or from a federation over machines."""
+    """What a model awaits: it cannot tell this from a list, or from a federation of processes."""
     aggregate: Aggregate = ring_sum(query).result("k")
     return aggregate.arrays
 

@@ -25,8 +25,8 @@ class Wait:
 
     Attributes
     ----------
-    kind : type of Message, or a tuple of them
-        What is awaited; of a tuple, one each.
+    kinds : tuple of types of Message
+        What is awaited from each sender: any one of them.
     senders : tuple of PartyId
         From whom.
     at_least : int

@@ -10,7 +10,8 @@ section 7.5 (KK). Sending Noise's handshake inside the messages of a session's s
 composition.
 
 Who learns what: nothing here is sent but public keys and signatures. An adversary who steals an identity
-later cannot open the frames of past sessions; one who holds both identities of a pair at the time can
+later cannot open the frames of past sessions, except the first frame to that very party (the invitation:
+its sender alone has a fresh key by then); one who holds both identities of a pair at the time can
 impersonate them.
 """
 

@@ -47,7 +47,7 @@ from .invitation import Opened
 from .key_agreement import SessionKeys
 from .limbs import Limbs
 from .packing import packing_for
-from .paillier_keys import PrivateKey, PublicKey, generate_keys
+from .paillier_keys import MAXIMUM_KEY_BITS, PrivateKey, PublicKey, generate_keys
 from .paillier_noise import FixedBaseNoise, NoisePool, StrictNoise, best_window
 from .protocol import Attack, Cost, Protocol, Trust
 from .ring_steps import RingSetup, add_contribution, first_partial_sum, keys_needed, open_total, ring_order
@@ -57,6 +57,7 @@ T = TypeVar("T")
 
 MINIMUM_KEY_BITS = 2048
 HOP_SECONDS = 60.0
+SECONDS_PER_CIPHERTEXT = 1.0  # of the longest keys with strict noise, many times over
 EXPECTED_PASSES = 16  # with one key: what a noise table is sized for
 FEW_CIPHERTEXTS = 16  # some milliseconds of work, except to decrypt
 POOLS_KEPT = 4  # a table has tens of megabytes, and a coordinator may come with ever new keys
@@ -121,10 +122,16 @@ class RingPaillier(Protocol[RingMemory]):
     ] = ((PartialSum,), (PartialSum,), (PartialSum,))
 
     def __post_init__(self) -> None:
-        if not self.key_bits >= self._minimum_key_bits:
+        if (
+            not isinstance(self.key_bits, int)
+            or not self._minimum_key_bits <= self.key_bits <= MAXIMUM_KEY_BITS
+        ):
             raise SetupError(
-                f"key_bits must be at least {self._minimum_key_bits}: shorter keys can be factored"
+                f"key_bits is a whole number, at least {self._minimum_key_bits} (shorter keys can be factored) "
+                f"and at most {MAXIMUM_KEY_BITS}"
             )
+        if self.key_bits % 2:
+            raise SetupError("key_bits is even: a modulus has two primes of equal length")
         if self.noise not in ("tables", "strict"):
             raise SetupError("noise is 'tables' or 'strict'")
         if not self.colluding >= 1:
@@ -276,7 +283,7 @@ class RingPaillier(Protocol[RingMemory]):
         last = await channel.receive(
             PartialSum,
             sender=setup.order[-1],
-            within=HOP_SECONDS * len(setup.order),
+            within=len(setup.order) * (HOP_SECONDS + SECONDS_PER_CIPHERTEXT * len(first.ciphertexts)),
             relying_on=setup.order,
         )
         return await channel.compute(open_total, setup, private_keys, first, last)
@@ -334,7 +341,7 @@ class RingPaillier(Protocol[RingMemory]):
 
         Handing work to a thread and back costs more than a few ciphertexts do.
         """
-        if len(setup.public_keys) * setup.n_plaintexts <= FEW_CIPHERTEXTS:
+        if self.noise == "tables" and len(setup.public_keys) * setup.n_plaintexts <= FEW_CIPHERTEXTS:
             return step(*arguments, **keywords)
         return await channel.compute(step, *arguments, **keywords)
 

@@ -92,10 +92,10 @@ def ring_order(opened: Opened, *, masks: bool) -> tuple[PartyId, ...]:
     """Return the holders in the order of a hash.
 
     With masks the order hides nothing (a coordinator that tries many keys may choose it), and is shuffled
-    by every session. Without them it is drawn once from the roster and the model: reshuffling each pass
-    would add up what neighbours see.
+    by every session. Without them it is drawn once from the roster: reshuffling would add up what neighbours
+    see.
     """
-    seed = opened.binding if masks else opened.roster.digest + opened.invitation.definition
+    seed = opened.binding if masks else opened.roster.digest
     return tuple(
         sorted(opened.roster.holders, key=lambda name: hashlib.sha256(seed + name.encode()).digest())
     )

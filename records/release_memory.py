@@ -31,6 +31,7 @@ class Release:
 
     session: bytes
     holders: frozenset[PartyId]
+    colluding: int  # as many as that session promised to withstand
 
 
 class ReleaseMemory:
@@ -86,14 +87,16 @@ class ReleaseMemory:
                     "two sessions at once on one question, over different holders",
                     culprits=[Roster(invitation.roster).coordinator],
                 )
-            release = Release(invitation.session, _holders(invitation))
+            release = Release(invitation.session, _holders(invitation), colluding)
             self._releases.setdefault(question(invitation), []).append(release)
 
     def _allows(self, invitation: Invitation, colluding: int) -> bool:
         holders = _holders(invitation)
         return all(
             release.holders == holders
-            or cannot_exist(release, invitation.previous, self._roster, colluding=colluding)
+            or cannot_exist(
+                release, invitation.previous, self._roster, colluding=max(colluding, release.colluding)
+            )
             for release in self._releases.get(question(invitation), ())
         )
 

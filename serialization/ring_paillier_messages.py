@@ -41,6 +41,6 @@ class PartialSum(Message):
 
     session: Annotated[bytes, Size(32)]
     hop: Annotated[int, Between(0, 2**32 - 1)]  # 0 from the coordinator, i from the i-th holder
-    binding: Annotated[bytes, Size(32)]  # H(query ‖ model ‖ encoding ‖ roster ‖ session ‖ pass)
+    binding: Annotated[bytes, Size(32)]  # H(query ‖ model ‖ encoding ‖ roster ‖ session ‖ fresh keys)
     key_id: Annotated[bytes, Size(32)]
     ciphertexts: NDArray[np.uint8]  # c, (ciphertexts, bytes of n²), big endian

@@ -48,6 +48,7 @@ A, B, C = map(PartyId, "abc")
 ROWS = {"a": np.array([1.5, 2.5]), "b": np.array([3.5]), "c": np.array([4.5, 5.5, 6.5])}
 CANARY = 20_260_917.4321
 SECRET = "private row 17"
+VOID = "void: some holder could not contribute"
 BOTH = pytest.mark.parametrize("simulation", [True, False], ids=["simulation", "deployment"])
 
 
@@ -277,7 +278,8 @@ def test_value_that_is_not_finite_voids_a_deployment_and_names_nobody(
             assert str(caught.value) == str(VoidedError())  # nothing that depends on who it was
             await network.settle()
             assert not [message for message in received if isinstance(message, Refusal)]
-            assert network.repository.records == []
+            [record] = network.repository.records
+            assert (record["released"], record["remark"]) == ({}, VOID)
 
     loop.run(scene())
 
@@ -328,7 +330,8 @@ def test_trial_that_somebody_cannot_evaluate_is_told_to_the_model(
             assert result.n_passes == 1
             [told] = [event for event in network.events if isinstance(event, Pass)]
             assert told.released == ()
-            assert network.repository.records == []
+            [record] = network.repository.records
+            assert (record["released"], record["remark"]) == ({}, VOID)
             assert not [message for message in received if isinstance(message, Refusal)]
 
     loop.run(scene())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,6 +93,12 @@ def test_transcript() -> None:
         "k -> b: Finished",
         "k -> c: Finished",
     ]
+
+
+def test_the_page_of_the_protocol_shows_this_transcript() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "ring-paillier.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^(\w -> \w: \w+)", page, re.MULTILINE)
+    assert shown == Network(RING, THREE, seed=1).run().transcript
 
 
 def test_the_ring_is_shuffled_by_every_session_with_masks() -> None:
