@@ -7,6 +7,7 @@ alone. The control group has a loop of its own, so that a party that computes st
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -66,6 +67,8 @@ class Party:
         roster = Roster(tuple(party for party in pinned if isinstance(party, PartyMessage)))
         others = {PartyId(name): handle for name, handle in handles.items() if name != self.name}
         self.pin(roster, RayTransport(others, self._peer_lost))
+        gc.collect()
+        gc.freeze()  # what is imported by now stays: a collection in the middle of a pass looks at the rest only
 
     def pin(self, roster: Roster, transport: Transport) -> None:
         """Pin the identities of all parties, and how frames reach them. **Call once**.

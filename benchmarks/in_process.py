@@ -73,7 +73,7 @@ class InProcess:
         """Draw noise for the next pass."""
         for name in self._roster.holders:
             for _, pool in self._memories[name].pools.values():
-                pool.fill(self._contribution.size + 1)  # at most a plaintext each, and the flag
+                pool.fill(self._contribution.size + 1)  # at most a plaintext each
 
     def _seat_coordinator(self, simulation: tacit.Simulation, keys: SessionKeys) -> None:
         invitation = invite(

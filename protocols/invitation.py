@@ -336,11 +336,15 @@ async def open_session(
 
 
 async def join_session(
-    channel: Channel, keys: SessionKeys, examine: Callable[[Invitation], Prepared]
+    channel: Channel,
+    keys: SessionKeys,
+    examine: Callable[[Invitation], Prepared],
+    quick: Callable[[Invitation], bool] = lambda _: False,
 ) -> tuple[Opened, Prepared] | None:
     """Run a holder's side of a session's start; None if it declined.
 
-    `examine` checks policy and computes the contribution; it raises `Declined` to refuse.
+    `examine` checks policy and computes the contribution; it raises `Declined` to refuse. It runs off the loop
+    unless `quick` says that it takes less than handing it to a thread.
 
     Raises
     ------
@@ -355,7 +359,7 @@ async def join_session(
     keys.learn(coordinator, invitation.ephemeral)
     # Readiness
     try:
-        prepared = await channel.compute(examine, invitation)
+        prepared = examine(invitation) if quick(invitation) else await channel.compute(examine, invitation)
     except Declined as declined:
         channel.send(
             coordinator,

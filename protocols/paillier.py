@@ -32,9 +32,9 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, SupportsIndex, TypeAlias
 
 import gmpy2
@@ -80,8 +80,8 @@ def _all_units(values: Iterable[mpz], modulus: mpz) -> bool:
     return bool(gmpy2.gcd(product, modulus) == 1)
 
 
-def _to_integers(public_key: PublicKey, ciphertexts: Ciphertexts) -> list[mpz]:
-    """Read ciphertexts; their shape and dtype are checked, their values are not."""
+def _check_shape(public_key: PublicKey, ciphertexts: Ciphertexts) -> None:
+    """Refuse what is no matrix of bytes of the key's width."""
     width = public_key.ciphertext_bytes
     if not isinstance(ciphertexts, np.ndarray) or ciphertexts.dtype != np.uint8:
         raise InvalidMessageError("ciphertexts must be an array of bytes (uint8)")
@@ -89,7 +89,12 @@ def _to_integers(public_key: PublicKey, ciphertexts: Ciphertexts) -> list[mpz]:
         raise InvalidMessageError(
             f"ciphertexts of shape {ciphertexts.shape} where (count, {width}) fits the key: another key's?"
         )
-    data = ciphertexts.tobytes()
+
+
+def _to_integers(public_key: PublicKey, ciphertexts: Ciphertexts) -> list[mpz]:
+    """Read ciphertexts; their shape and dtype are checked, their values are not."""
+    _check_shape(public_key, ciphertexts)
+    width, data = public_key.ciphertext_bytes, ciphertexts.tobytes()
     return [mpz.from_bytes(data[i : i + width], "big") for i in range(0, len(data), width)]
 
 
@@ -115,7 +120,7 @@ def _to_plaintexts(public_key: PublicKey, plaintexts: Sequence[SupportsIndex]) -
     return checked
 
 
-def _same_count(first: Sequence[object], second: Sequence[object]) -> None:
+def _same_count(first: Sized, second: Sized) -> None:
     """Refuse vectors of different lengths, which zip would cut to the shorter."""
     if len(first) != len(second):
         raise MisuseError(f"vectors of {len(first)} and {len(second)} entries cannot be combined")
@@ -201,10 +206,21 @@ def add(public_key: PublicKey, first: Ciphertexts, second: Ciphertexts) -> Ciphe
 
     **Not re-randomised: never send the result to anybody who may have seen the operands.**
     """
-    a, b = _to_integers(public_key, first), _to_integers(public_key, second)
-    _same_count(a, b)
-    modulus_squared = public_key.modulus_squared
-    return _to_ciphertexts(public_key, [x * y % modulus_squared for x, y in zip(a, b, strict=True)])
+    _check_shape(public_key, first)
+    _check_shape(public_key, second)
+    _same_count(first, second)
+    a, b = first.tobytes(), second.tobytes()
+    read, width, modulus_squared = mpz.from_bytes, public_key.ciphertext_bytes, public_key.modulus_squared
+    # One ciphertext after the other, from bytes to bytes, so that a long vector stays in the processor's cache.
+    data = b"".join(
+        [
+            (read(a[i : i + width], "big") * read(b[i : i + width], "big") % modulus_squared).to_bytes(
+                width, "big"
+            )
+            for i in range(0, len(a), width)
+        ]
+    )
+    return np.frombuffer(data, dtype=np.uint8).reshape(-1, width)
 
 
 def subtract(public_key: PublicKey, first: Ciphertexts, second: Ciphertexts) -> Ciphertexts:
@@ -323,7 +339,7 @@ def decrypt(
         Into how many pieces the work is cut; they run side by side since GMP's powers hold no GIL.
         By default the number of processors.
     executor : concurrent.futures.Executor, optional
-        Threads to use again; by default they are made for this call.  Never processes: the key stays.
+        Threads to use; by default the process keeps some.  Never processes: the key stays.
 
     Returns
     -------
@@ -347,13 +363,18 @@ def decrypt(
 
 
 def _run(jobs: Sequence[Callable[[], list[mpz]]], threads: int, executor: Executor | None) -> list[list[mpz]]:
-    """Run jobs side by side, results in their order; without threads if one is enough."""
-    if executor is not None:
-        return [future.result() for future in [executor.submit(job) for job in jobs]]
-    if threads == 1:
+    """Run jobs side by side, one of them here, results in their order; without threads if one is enough."""
+    if threads == 1 and executor is None:
         return [job() for job in jobs]
-    with ThreadPoolExecutor(threads) as own:
-        return _run(jobs, threads, own)
+    helpers = executor or _shared_threads(os.getpid())
+    others = [helpers.submit(job) for job in jobs[1:]]
+    return [jobs[0](), *(future.result() for future in others)]
+
+
+@lru_cache(maxsize=1)
+def _shared_threads(process: int) -> ThreadPoolExecutor:
+    """Return the threads of this process that decryptions share: starting some takes as long as a decryption."""
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix=f"tacit-decrypt-{process}")
 
 
 def _join(private_key: PaillierPrivateKey, modulo_p: Iterable[mpz], modulo_q: Iterable[mpz]) -> list[int]:
