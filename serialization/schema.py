@@ -44,6 +44,7 @@ from typing import (
 )
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .field_types import (
     DTYPES,
@@ -301,6 +302,8 @@ def _unlimited(annotation: Any) -> FieldType:
         return _union_type(arguments)
     if origin is np.ndarray:
         return _array_type(get_args(arguments[1])[0])
+    if origin is NDArray:  # from Python 3.12 on numpy's alias stays an alias
+        return _array_type(arguments[0])
     if origin in (tuple, Mapping):
         return _container_type(origin, arguments)
     raise TypeError(f"{annotation!r} is no type for a field of a message")

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tacit.actors import data_holder
 from tacit.actors.driver import Driver
 from tacit.actors.links import PURPOSE, Links
+from tacit.models.sum import Sum
 from tacit.protocols import paillier, ring_paillier
 from tacit.protocols.errors import InvalidMessageError, MisuseError, RangeError
 from tacit.protocols.key_agreement import SessionKeys
@@ -282,10 +283,11 @@ def test_contribution_that_was_quick_needs_no_thread_the_next_time(
 
     async def scene() -> None:
         async with Network(dict.fromkeys("abc", np.zeros(2))) as network:
-            assert await network.sum(count) == 6
+            model = Sum(count)
+            assert (await network.run(model)).value == 6
             assert threading.get_ident() not in computed_by
             computed_by.clear()
-            assert await network.sum(count) == 6
+            assert (await network.run(model)).value == 6
             assert (set(computed_by) == {threading.get_ident()}) == on_loop
 
     with asyncio.Runner() as runner:
