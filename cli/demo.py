@@ -45,7 +45,7 @@ def demo(
         with simulate(sites, protocol=protocol) as federation:
             console.print(_parties({name: len(counts) for name, counts in sites.items()}, key_bits))
             console.print("\nPasses round the ring, as they happen:")
-            with console.status("making keys and the first pass …"):
+            with console.status("the total goes round …"):
                 fit = federation.fit(model, on_event=lambda event: _show(console, event))
             console.print(f"\n{_as_r_prints(fit)}\n", highlight=False, markup=False, soft_wrap=True)
             console.print(_who_learned_what(len(federation.ledger), str(protocol.trust)))
