@@ -5,15 +5,15 @@ A plaintext, from the lowest bit up::
     | slot 0 | slot 1 | ... | zeros | check slot | flag |        slots of whole bytes
 
 A value v with |v| ≤ R stands in its slot as v + R, in [0, 2R]; the slot has room for 2·m·R, so that the sum
-over exactly m holders never carries into the next one. The check slot holds a tag of 40 bits that depends on
+over exactly m holders never carries into the next one. The check slot holds a tag of 64 bits that depends on
 session, holder and chunk; its top bit is set, so every plaintext has the same full length. After m additions
 the check slot must be the sum of the m tags: a lost, a doubled or a foreign contribution shows, where a mere
 count would be fooled by one doubled and one missing.
 
-The flag, 20 bits, is zero in every packed plaintext. A holder that cannot contribute puts uniform elements in
-the place of all its plaintexts: then the flags of all totals are uniform, most of them set, and whoever
-unpacks learns that some holder could not, not which. One altered total shows in its own flag only; so a packing
-has at least two plaintexts, to tell the one from the other.
+The flag, 32 bits, is zero in every packed plaintext. A holder that cannot contribute puts uniform elements in
+the place of all its plaintexts: then the flags of all totals are uniform, and whoever unpacks learns that some
+holder could not, not which. One altered total shows in its own flag only; so a packing has at least two
+plaintexts, to tell the one from the other.
 
 Tags are no secret. They find faults and mixed-up sessions; a holder that lies within the bounds of its own
 values shifts the sum unseen, here as in every protocol.
@@ -36,11 +36,10 @@ from .encoding import ArrayEncoding
 from .errors import InvalidMessageError, MisuseError, RangeError, SetupError, VoidedError
 from .limbs import Limbs, add_limbs, integers_to_limbs
 
-TAG_BITS = 40
-FLAG_BITS = 20  # beside the check slot of up to four holders, 2048 bits hold 31 slots of 64
+TAG_BITS = 64
+FLAG_BITS = 32
 MINIMUM_PLAINTEXTS = 2
 _TOP_BIT = np.uint64(1 << (TAG_BITS - 1))
-_SPARE_BITS = np.uint64(64 - TAG_BITS)
 _TAGS_PER_DIGEST = 8
 _Rows = NDArray[np.uint8]  # (count, width): one slot a row, little-endian
 
@@ -121,7 +120,7 @@ class Packing:
         """
         self._check_arguments(limbs_by_array, tags)
         bodies = [self._pack_group(group, limbs_by_array) for group in self.groups]
-        checks = np.array(tags, dtype="<u8").view(np.uint8).reshape(-1, 8)
+        checks = np.array(tags, dtype="<u8").view(np.uint8).reshape(-1, TAG_BITS // 8)
         n_empty = self.n_plaintexts - sum(len(body) for body in bodies)
         rows = np.hstack([np.vstack([*bodies, self._empty_bodies(n_empty)]), checks])
         return [int.from_bytes(row, "little") for row in _row_bytes(rows)]
@@ -144,14 +143,14 @@ class Packing:
         Raises
         ------
         VoidedError
-            Most flags are set: some holder could not contribute.
+            Every flag is set: some holder could not contribute.
         InvalidMessageError
             A check slot is not the sum of the tags, a slot exceeds 2·m·R, or a bit outside the slots is set.
         """
         if len(totals) != self.n_plaintexts or len(expected_tags) != self.n_plaintexts:
             raise InvalidMessageError(f"{len(totals)} totals, expected {self.n_plaintexts}")
         flags_start = 8 * self.body_bytes + _check_bits(self.n_contributions)
-        if 2 * sum(total >> flags_start != 0 for total in totals) > len(totals):
+        if all(total >> flags_start for total in totals):
             raise VoidedError
         bodies = self._checked_bodies(totals, expected_tags)
         unpacked: list[Limbs] = [np.empty((0, 0), dtype=np.uint64)] * len(self.encodings)
@@ -287,13 +286,13 @@ def required_bits(encodings: Sequence[ArrayEncoding], n_contributions: int) -> i
 
 
 def tags(session: bytes, holder: str, count: int) -> list[int]:
-    """Return the tags of a holder's first `count` plaintexts: 40 bits each, the top bit set.
+    """Return the tags of a holder's first `count` plaintexts: 64 bits each, the top bit set.
 
     Each BLAKE2b digest over session, holder and block number, personalised for this use, gives eight tags.
     """
     n_blocks = -(-count // _TAGS_PER_DIGEST)
     octets = b"".join(_tag_block(session, holder, block) for block in range(n_blocks))
-    words: list[int] = (np.frombuffer(octets, dtype="<u8")[:count] >> _SPARE_BITS | _TOP_BIT).tolist()
+    words: list[int] = (np.frombuffer(octets, dtype="<u8")[:count] | _TOP_BIT).tolist()
     return words
 
 
@@ -301,7 +300,7 @@ def tag(session: bytes, holder: str, chunk: int) -> int:
     """Return the tag of one plaintext of a holder, equal to ``tags(session, holder, chunk + 1)[chunk]``."""
     block, place = divmod(chunk, _TAGS_PER_DIGEST)
     octets = _tag_block(session, holder, block)[8 * place : 8 * place + 8]
-    return int.from_bytes(octets, "little") >> int(_SPARE_BITS) | int(_TOP_BIT)
+    return int.from_bytes(octets, "little") | int(_TOP_BIT)
 
 
 def expected_tags(session: bytes, holders: Iterable[str], count: int) -> list[int]:

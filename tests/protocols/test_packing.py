@@ -15,7 +15,6 @@ from tacit.protocols.errors import InvalidMessageError, MisuseError, RangeError,
 from tacit.protocols.limbs import Limbs, add_limbs, integers_to_limbs, limbs_to_integers
 from tacit.protocols.packing import (
     MINIMUM_PLAINTEXTS,
-    TAG_BITS,
     Packing,
     expected_tags,
     packing_for,
@@ -119,7 +118,7 @@ def test_every_plaintext_has_the_same_full_length() -> None:
     packing = packing_for(encodings, 5, 1023)
     lowest = [[-encoding.bound] * encoding.size for encoding in encodings]  # empty slots all
     lengths = {plaintext.bit_length() for plaintext in plaintexts(packing, lowest, "a")}
-    assert lengths == {8 * packing.body_bytes + TAG_BITS}
+    assert lengths == {8 * packing.body_bytes + 64}
 
 
 def test_a_3072_bit_key_holds_46_words() -> None:
@@ -302,7 +301,7 @@ def test_tags_one_by_one_and_together() -> None:
     together = tags(SESSION, "site-1", 20)
     assert together == [tag(SESSION, "site-1", chunk) for chunk in range(20)]
     assert together[:3] == tags(SESSION, "site-1", 3)
-    assert all(value.bit_length() == TAG_BITS for value in together)
+    assert all(value.bit_length() == 64 for value in together)
 
 
 def test_tags_differ_by_session_holder_and_chunk() -> None:
@@ -317,8 +316,8 @@ def test_tags_differ_by_session_holder_and_chunk() -> None:
 
 def test_tags_are_the_same_in_every_release() -> None:
     assert [hex(value) for value in tags(b"session", "site-1", 2)] == [
-        "0xfd1f30c418",
-        "0x9c97d1783a",
+        "0xfd1f30c418c627d4",
+        "0x9c97d1783a7719c7",
     ]
 
 
