@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 import traceback
 from typing import Any
 
@@ -39,7 +38,6 @@ from .party import Party
 
 SESSION_SECONDS = 3 * 3_600.0  # longer than all the coordinator's deadlines together
 DETAILS_AT_MOST = 20_000
-QUICK_SECONDS = 0.005
 MODELS_KEPT = 1_000  # the latest; each holds what its functions refer to
 
 logger = logging.getLogger(__name__)
@@ -67,7 +65,6 @@ class DataHolder(Party):
         self._data = data
         self._simulation = simulation
         self._models: dict[bytes, Any] = {}
-        self._seconds: dict[tuple[bytes, str], float] = {}  # that contributions have taken last
         self._memories: dict[str, Any] = {}
         self._releases: ReleaseMemory | None = None
         self._sessions: set[asyncio.Task[None]] = set()
@@ -86,7 +83,6 @@ class DataHolder(Party):
         self._models[definition] = model
         while len(self._models) > MODELS_KEPT:
             del self._models[next(iter(self._models))]
-            self._seconds.clear()
 
     # A session, from its first frame
 
@@ -149,8 +145,7 @@ class DataHolder(Party):
             keys,
             lambda shown: self._examine(shown, protocol),
             self._memories.setdefault(protocol.title, protocol.memory()),
-            release=self._release_memory().record,
-            quick=self._was_quick,
+            self._release_memory().record,
         )
         session = Session(
             invitation.session,
@@ -208,20 +203,13 @@ class DataHolder(Party):
             raise Declined(NOT_ALLOWED, "the model is not installed here")
         if not self._release_memory().allows(invitation, colluding=protocol.colluding):
             raise Declined(ALREADY_RELEASED)
-        began = time.perf_counter()
         try:
             arrays = contribute(model, self._data, invitation.query)
         except BaseException as error:  # noqa: BLE001 - a SystemExit in a model must not end this process
             raise self._failure(error) from None
-        self._seconds[invitation.definition, invitation.query.step] = time.perf_counter() - began
         n_holders = len(Roster(invitation.roster).holders)
         void = invitation.query.may_fail or not self._simulation
         return prepare(arrays, invitation.encoding, n_holders, void=void)
-
-    def _was_quick(self, invitation: Invitation) -> bool:
-        """Whether the last contribution to such a query took next to no time."""
-        seconds = self._seconds.get((invitation.definition, invitation.query.step))
-        return seconds is not None and seconds < QUICK_SECONDS
 
     def _failure(self, error: BaseException) -> Declined:
         """Return what crosses of an exception in the contribution: in a deployment, that there was one."""

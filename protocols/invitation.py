@@ -336,15 +336,11 @@ async def open_session(
 
 
 async def join_session(
-    channel: Channel,
-    keys: SessionKeys,
-    examine: Callable[[Invitation], Prepared],
-    quick: Callable[[Invitation], bool] = lambda _: False,
+    channel: Channel, keys: SessionKeys, examine: Callable[[Invitation], Prepared]
 ) -> tuple[Opened, Prepared] | None:
     """Run a holder's side of a session's start; None if it declined.
 
-    `examine` checks policy and computes the contribution; it raises `Declined` to refuse. It runs off the loop
-    unless `quick` says that it takes less than handing it to a thread.
+    `examine` checks policy and computes the contribution; it raises `Declined` to refuse.
 
     Raises
     ------
@@ -359,7 +355,7 @@ async def join_session(
     keys.learn(coordinator, invitation.ephemeral)
     # Readiness
     try:
-        prepared = examine(invitation) if quick(invitation) else await channel.compute(examine, invitation)
+        prepared = await channel.compute(examine, invitation)
     except Declined as declined:
         channel.send(
             coordinator,

@@ -240,9 +240,7 @@ def holder_role(
     keys: SessionKeys,
     examine: Callable[[Invitation], Prepared],
     memory: Memory,
-    *,
     release: Callable[[Invitation], None] = lambda _: None,
-    quick: Callable[[Invitation], bool] = lambda _: False,
 ) -> Role[bool]:
     """Run a holder's role in one secure sum; returns whether it took part."""
     released = False
@@ -260,7 +258,7 @@ def holder_role(
 
     async def take_part(channel: Channel) -> bool:
         protocol.check_roster(keys.roster)
-        joined = await join_session(channel, keys, examine_options, quick)
+        joined = await join_session(channel, keys, examine_options)
         if joined is None:
             return False
         opened, prepared = joined

@@ -100,7 +100,7 @@ class Network:
                 self.keys[name],
                 self.examine(name),
                 self.memories[name],
-                release=partial(self._release, name),
+                partial(self._release, name),
             )
             self.simulation.add(
                 name,

@@ -7,7 +7,6 @@ import dataclasses
 import itertools
 import math
 import struct
-import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
@@ -19,11 +18,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from in_process import COORDINATOR, SMALL, Network, Posted
-from numpy.typing import NDArray
-from tacit.actors import data_holder
 from tacit.actors.driver import Driver
 from tacit.actors.links import PURPOSE, Links
-from tacit.models.sum import Sum
 from tacit.protocols import paillier, ring_paillier
 from tacit.protocols.errors import InvalidMessageError, MisuseError, RangeError
 from tacit.protocols.key_agreement import SessionKeys
@@ -268,27 +264,3 @@ def test_keys_of_a_session_are_never_pickled(
         with pytest.raises(MisuseError):
             secret.__reduce_ex__(4)
     assert SMALL.masks  # by default not even the seal is all that protects a contribution
-
-
-@pytest.mark.parametrize(("limit", "on_loop"), [(math.inf, True), (0.0, False)])
-def test_contribution_that_was_quick_needs_no_thread_the_next_time(
-    monkeypatch: pytest.MonkeyPatch, limit: float, on_loop: bool
-) -> None:
-    monkeypatch.setattr(data_holder, "QUICK_SECONDS", limit)
-    computed_by: list[int] = []
-
-    def count(rows: NDArray[np.float64]) -> int:
-        computed_by.append(threading.get_ident())
-        return len(rows)
-
-    async def scene() -> None:
-        async with Network(dict.fromkeys("abc", np.zeros(2))) as network:
-            model = Sum(count)
-            assert (await network.run(model)).value == 6
-            assert threading.get_ident() not in computed_by
-            computed_by.clear()
-            assert (await network.run(model)).value == 6
-            assert (set(computed_by) == {threading.get_ident()}) == on_loop
-
-    with asyncio.Runner() as runner:
-        runner.run(scene())

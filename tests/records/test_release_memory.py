@@ -286,7 +286,7 @@ class Study:
             return prepare(network.contributions[name], None, len(network.contributions), void=False)
 
         keys, memory = network.keys[PartyId(name)], self.memories[name]
-        return holder_role(RING, keys, examine, memory, release=releases.record)
+        return holder_role(RING, keys, examine, memory, releases.record)
 
 
 def loss_in(run: Run) -> DropoutError:
