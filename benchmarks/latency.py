@@ -113,6 +113,8 @@ def _figures(timings: dict[str, Timing], *, demanded: bool) -> list[Figure]:
         compare(
             "federation.sum", "ms", timings["sum"], note="the pass, its model installed, its answer fetched"
         ),
-        compare("computing of a pass", "ms", timings["computing"], note="all parties one after the other, no Ray"),
+        compare(
+            "computing of a pass", "ms", timings["computing"], note="all parties one after the other, no Ray"
+        ),
         Figure("2 × bare hops + computing", "ms", limit, note="what a pass over the smallest ring may take"),
     ]

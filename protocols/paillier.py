@@ -8,8 +8,8 @@ Modulus n = p·q, ciphertexts in Z*_{n²}, generator 1 + n:
     D(c)                                                        by the factors of n (`paillier_keys`), then CRT
 
 `r^n` is the *noise*: without it a ciphertext is its plaintext, read off by a division.  Here it is a
-parameter without a default (`paillier_noise`), each entry multiplies one ciphertext and is gone, and a
-ciphertext is nothing but fixed-width big-endian bytes: no exponent that follows the magnitude, no
+parameter without a default (`paillier_noise`), each entry multiplies one ciphertext and is gone, and what
+travels of a ciphertext is nothing but fixed-width big-endian bytes: no exponent that follows the magnitude, no
 re-randomisation deferred until somebody asks.
 
 Who learns what.  Under the decisional composite residuosity assumption a curious party without the
@@ -32,10 +32,10 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, SupportsIndex
 
 import gmpy2
 import numpy as np
@@ -50,7 +50,75 @@ from .secret import RandomBytes
 if TYPE_CHECKING:
     from .paillier_noise import NoisePool
 
-Ciphertexts: TypeAlias = NDArray[np.uint8]  # (count, ciphertext_bytes), big-endian
+
+class Ciphertexts:
+    """Ciphertexts under one key, valid, between the frame they came in and the frame they leave in.
+
+    Made by `read` from what arrived, or by the steps below.
+
+    Attributes
+    ----------
+    public_key : PublicKey
+        Whose owner can read them.
+    values : list of mpz
+        Elements of Z*_{n²}.
+    """
+
+    __slots__ = ("public_key", "values")
+
+    def __init__(self, public_key: PublicKey, values: list[mpz]) -> None:
+        self.public_key = public_key
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} Paillier ciphertexts>"
+
+    @classmethod
+    def read(
+        cls, public_key: PublicKey, received: NDArray[np.uint8], *, sender: str, key_id: bytes | None = None
+    ) -> Ciphertexts:
+        """Read ciphertexts, and check that they are some, before anything is computed with them.
+
+        Parameters
+        ----------
+        public_key : PublicKey
+            The key that the session agreed upon.
+        received : ndarray of uint8
+            Shape (count, ciphertext_bytes), big-endian: what arrived.
+        sender : str
+            Named as the culprit.
+        key_id : bytes, optional
+            The key that the message names.  **Another key's ciphertexts mostly pass all other checks**, and
+            decrypt to noise.
+
+        Raises
+        ------
+        InvalidMessageError
+            If the key, the shape, the dtype or a value's range is wrong, or a value shares a factor with n.
+        """
+        try:
+            if key_id is not None and key_id != public_key.key_id:
+                raise InvalidMessageError("the ciphertexts are for another key")
+            _check_shape(public_key, received)
+            width, data, read = public_key.ciphertext_bytes, received.tobytes(), mpz.from_bytes
+            values = [read(data[i : i + width], "big") for i in range(0, len(data), width)]
+            modulus_squared = public_key.modulus_squared
+            if not all(0 < value < modulus_squared for value in values):
+                raise InvalidMessageError("a ciphertext lies outside 1 … n² − 1")
+            if not _all_units(values, public_key.modulus):
+                raise InvalidMessageError("a ciphertext shares a factor with the modulus")
+        except InvalidMessageError as error:
+            raise InvalidMessageError(error.problem, culprits=[sender]) from None
+        return cls(public_key, values)
+
+    def write(self) -> NDArray[np.uint8]:
+        """Return them as they travel: read-only, shape (count, ciphertext_bytes), big-endian."""
+        width = self.public_key.ciphertext_bytes
+        data = b"".join([value.to_bytes(width, "big") for value in self.values])
+        return np.frombuffer(data, dtype=np.uint8).reshape(-1, width)
 
 
 # Integers and bytes
@@ -80,29 +148,15 @@ def _all_units(values: Iterable[mpz], modulus: mpz) -> bool:
     return bool(gmpy2.gcd(product, modulus) == 1)
 
 
-def _check_shape(public_key: PublicKey, ciphertexts: Ciphertexts) -> None:
+def _check_shape(public_key: PublicKey, received: NDArray[np.uint8]) -> None:
     """Refuse what is no matrix of bytes of the key's width."""
     width = public_key.ciphertext_bytes
-    if not isinstance(ciphertexts, np.ndarray) or ciphertexts.dtype != np.uint8:
+    if not isinstance(received, np.ndarray) or received.dtype != np.uint8:
         raise InvalidMessageError("ciphertexts must be an array of bytes (uint8)")
-    if ciphertexts.ndim != 2 or ciphertexts.shape[1] != width:
+    if received.ndim != 2 or received.shape[1] != width:
         raise InvalidMessageError(
-            f"ciphertexts of shape {ciphertexts.shape} where (count, {width}) fits the key: another key's?"
+            f"ciphertexts of shape {received.shape} where (count, {width}) fits the key: another key's?"
         )
-
-
-def _to_integers(public_key: PublicKey, ciphertexts: Ciphertexts) -> list[mpz]:
-    """Read ciphertexts; their shape and dtype are checked, their values are not."""
-    _check_shape(public_key, ciphertexts)
-    width, data = public_key.ciphertext_bytes, ciphertexts.tobytes()
-    return [mpz.from_bytes(data[i : i + width], "big") for i in range(0, len(data), width)]
-
-
-def _to_ciphertexts(public_key: PublicKey, values: Iterable[mpz]) -> Ciphertexts:
-    """Write integers as a read-only array of fixed-width big-endian bytes."""
-    width = public_key.ciphertext_bytes
-    data = b"".join([value.to_bytes(width, "big") for value in values])
-    return np.frombuffer(data, dtype=np.uint8).reshape(-1, width)
 
 
 def _to_plaintexts(public_key: PublicKey, plaintexts: Sequence[SupportsIndex]) -> list[mpz]:
@@ -120,8 +174,10 @@ def _to_plaintexts(public_key: PublicKey, plaintexts: Sequence[SupportsIndex]) -
     return checked
 
 
-def _same_count(first: Sized, second: Sized) -> None:
-    """Refuse vectors of different lengths, which zip would cut to the shorter."""
+def _check_match(first: Ciphertexts, second: Ciphertexts) -> None:
+    """Refuse vectors under different keys, or of different lengths, which zip would cut to the shorter."""
+    if first.public_key != second.public_key:
+        raise MisuseError("ciphertexts under different keys cannot be combined")
     if len(first) != len(second):
         raise MisuseError(f"vectors of {len(first)} and {len(second)} entries cannot be combined")
 
@@ -144,7 +200,7 @@ def encrypt(public_key: PublicKey, plaintexts: Sequence[SupportsIndex], noise: N
     Returns
     -------
     Ciphertexts
-        Read-only, shape (len(plaintexts), ciphertext_bytes).
+        One for each plaintext.
 
     Raises
     ------
@@ -153,11 +209,6 @@ def encrypt(public_key: PublicKey, plaintexts: Sequence[SupportsIndex], noise: N
     MisuseError
         If the noise is for another key.
     """
-    return _to_ciphertexts(public_key, _fresh(public_key, plaintexts, noise))
-
-
-def _fresh(public_key: PublicKey, plaintexts: Sequence[SupportsIndex], noise: NoisePool) -> list[mpz]:
-    """Encrypt to integers modulo n²."""
     checked = _to_plaintexts(public_key, plaintexts)
     if noise.public_key != public_key:
         raise MisuseError("the noise pool belongs to another key")
@@ -167,77 +218,34 @@ def _fresh(public_key: PublicKey, plaintexts: Sequence[SupportsIndex], noise: No
         # With noise = low + high·n, (1 + m·n) · noise = low + (high + low·m)·n (mod n²): half the digits.
         high, low = gmpy2.f_divmod(entry, modulus)
         encrypted.append(low + (high + low * plaintext) % modulus * modulus)
-    return encrypted
+    return Ciphertexts(public_key, encrypted)
 
 
-def add_encrypted(
-    public_key: PublicKey, ciphertexts: Ciphertexts, plaintexts: Sequence[SupportsIndex], noise: NoisePool
-) -> Ciphertexts:
-    """Add plaintexts under the encryption and re-randomise: what a holder of the ring sends on.
-
-    The result is the incoming ciphertext times a *fresh* encryption, so whoever sees both can not tell
-    what was added, nor even whether anything was.
-
-    Parameters
-    ----------
-    public_key : PublicKey
-        The reader's key.
-    ciphertexts : Ciphertexts
-        The incoming partial sums, **after `validate_ciphertexts`**.
-    plaintexts : sequence of int
-        One integer in [0, n) for each; sums are modulo n.
-    noise : NoisePool
-        A pool for the same key.
-
-    Raises
-    ------
-    RangeError, MisuseError, InvalidMessageError
-        As `encrypt`; for vectors of different lengths; for ciphertexts of a foreign shape.
-    """
-    incoming = _to_integers(public_key, ciphertexts)
-    _same_count(incoming, plaintexts)
-    modulus_squared = public_key.modulus_squared
-    own = _fresh(public_key, plaintexts, noise)
-    return _to_ciphertexts(public_key, [a * b % modulus_squared for a, b in zip(incoming, own, strict=True)])
-
-
-def add(public_key: PublicKey, first: Ciphertexts, second: Ciphertexts) -> Ciphertexts:
+def add(first: Ciphertexts, second: Ciphertexts) -> Ciphertexts:
     """Encrypt the sums of two vectors of plaintexts, modulo n.
 
-    **Not re-randomised: never send the result to anybody who may have seen the operands.**
-    """
-    _check_shape(public_key, first)
-    _check_shape(public_key, second)
-    _same_count(first, second)
-    a, b = first.tobytes(), second.tobytes()
-    read, width, modulus_squared = mpz.from_bytes, public_key.ciphertext_bytes, public_key.modulus_squared
-    # One ciphertext after the other, from bytes to bytes, so that a long vector stays in the processor's cache.
-    data = b"".join(
-        [
-            (read(a[i : i + width], "big") * read(b[i : i + width], "big") % modulus_squared).to_bytes(
-                width, "big"
-            )
-            for i in range(0, len(a), width)
-        ]
-    )
-    return np.frombuffer(data, dtype=np.uint8).reshape(-1, width)
-
-
-def subtract(public_key: PublicKey, first: Ciphertexts, second: Ciphertexts) -> Ciphertexts:
-    """Encrypt the differences first − second of two vectors of plaintexts, modulo n.
-
-    **Not re-randomised**, as `add`.
+    A holder of the ring adds a *fresh* encryption to what came in: whoever sees both partial sums can not
+    tell what was added, nor even whether anything was.  **Otherwise never send the result to anybody who may
+    have seen the operands.**
 
     Raises
     ------
-    InvalidMessageError
-        If an entry of `second` is not invertible modulo n².
+    MisuseError
+        If the vectors differ in key or length.
     """
-    return add(public_key, first, invert(public_key, second))
+    _check_match(first, second)
+    modulus_squared = first.public_key.modulus_squared
+    values = [a * b % modulus_squared for a, b in zip(first.values, second.values, strict=True)]
+    return Ciphertexts(first.public_key, values)
 
 
-def invert(public_key: PublicKey, ciphertexts: Ciphertexts) -> Ciphertexts:
-    """Encrypt the negatives of plaintexts, modulo n; **not re-randomised**, as `add`.
+def subtract(first: Ciphertexts, second: Ciphertexts) -> Ciphertexts:
+    """Encrypt the differences first − second of two vectors of plaintexts, modulo n; see `add`."""
+    return add(first, invert(second))
+
+
+def invert(ciphertexts: Ciphertexts) -> Ciphertexts:
+    """Encrypt the negatives of plaintexts, modulo n; **not re-randomised**.
 
     One inversion for all of them, then three products each.
 
@@ -250,31 +258,19 @@ def invert(public_key: PublicKey, ciphertexts: Ciphertexts) -> Ciphertexts:
     ----------
     P. L. Montgomery, "Speeding the Pollard and elliptic curve methods of factorization", 1987, §10.3.1.
     """
-    values = _to_integers(public_key, ciphertexts)
-    modulus_squared = public_key.modulus_squared
+    modulus_squared = ciphertexts.public_key.modulus_squared
     products = [mpz(1)]  # products[i] = values[0] ⋯ values[i − 1]
-    for value in values:
+    for value in ciphertexts.values:
         products.append(products[-1] * value % modulus_squared)
     try:
         inverse = gmpy2.invert(products[-1], modulus_squared)
     except ZeroDivisionError:
         raise InvalidMessageError("a ciphertext is no invertible element modulo n²") from None
     inverses = []
-    for value, product in zip(reversed(values), products[-2::-1], strict=True):
+    for value, product in zip(reversed(ciphertexts.values), products[-2::-1], strict=True):
         inverses.append(inverse * product % modulus_squared)
         inverse = inverse * value % modulus_squared
-    return _to_ciphertexts(public_key, reversed(inverses))
-
-
-def divide(public_key: PublicKey, ciphertexts: Ciphertexts, offset: Ciphertexts) -> Ciphertexts:
-    """Take the offset c0 out of the last partial sum: c · c0^-1, an encryption of the sum alone.
-
-    Raises
-    ------
-    InvalidMessageError, MisuseError
-        As `subtract`.
-    """
-    return subtract(public_key, ciphertexts, offset)
+    return Ciphertexts(ciphertexts.public_key, inverses[::-1])
 
 
 def random_ciphertexts(public_key: PublicKey, count: int, random_bytes: RandomBytes) -> Ciphertexts:
@@ -282,42 +278,7 @@ def random_ciphertexts(public_key: PublicKey, count: int, random_bytes: RandomBy
 
     Every element of the group is (1 + n)^m r^n for exactly one pair (m, r), so no encryption is needed.
     """
-    return _to_ciphertexts(public_key, random_units(public_key.modulus_squared, count, random_bytes))
-
-
-def validate_ciphertexts(
-    public_key: PublicKey, ciphertexts: Ciphertexts, *, sender: str, key_id: bytes | None = None
-) -> None:
-    """Check that received bytes are ciphertexts under the key, before anything is computed with them.
-
-    Parameters
-    ----------
-    public_key : PublicKey
-        The key that the session agreed upon.
-    ciphertexts : Ciphertexts
-        What arrived.
-    sender : str
-        Named as the culprit.
-    key_id : bytes, optional
-        The key that the message names.  **Another key's ciphertexts mostly pass all other checks**, and
-        decrypt to noise.
-
-    Raises
-    ------
-    InvalidMessageError
-        If the key, the shape, the dtype or a value's range is wrong, or a value shares a factor with n.
-    """
-    try:
-        if key_id is not None and key_id != public_key.key_id:
-            raise InvalidMessageError("the ciphertexts are for another key")
-        values = _to_integers(public_key, ciphertexts)
-        modulus_squared = public_key.modulus_squared
-        if not all(0 < value < modulus_squared for value in values):
-            raise InvalidMessageError("a ciphertext lies outside 1 … n² − 1")
-        if not _all_units(values, public_key.modulus):
-            raise InvalidMessageError("a ciphertext shares a factor with the modulus")
-    except InvalidMessageError as error:
-        raise InvalidMessageError(error.problem, culprits=[sender]) from None
+    return Ciphertexts(public_key, random_units(public_key.modulus_squared, count, random_bytes))
 
 
 def decrypt(
@@ -334,7 +295,7 @@ def decrypt(
     private_key : PrivateKey
         The key.
     ciphertexts : Ciphertexts
-        Shape (count, ciphertext_bytes), **after `validate_ciphertexts`**.
+        Under that key.
     threads : int, optional
         Into how many pieces the work is cut; they run side by side since GMP's powers hold no GIL.
         By default the number of processors.
@@ -348,10 +309,14 @@ def decrypt(
 
     Raises
     ------
+    MisuseError
+        If they are under another key: it would give numbers, none of them right.
     InvalidMessageError
-        If a ciphertext has a foreign shape or is not invertible modulo n².
+        If a ciphertext is not invertible modulo n².
     """
-    values = _to_integers(private_key.public_key, ciphertexts)
+    if ciphertexts.public_key != private_key.public_key:
+        raise MisuseError("ciphertexts under another key cannot be decrypted")
+    values = ciphertexts.values
     threads = max(1, threads or os.cpu_count() or 1)
     stripes = max(1, min((threads + 1) // 2, len(values)))  # each is one job modulo p² and one modulo q²
     jobs = [partial(part.residues, values[i::stripes]) for part in private_key.parts for i in range(stripes)]

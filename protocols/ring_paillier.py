@@ -50,7 +50,16 @@ from .packing import packing_for
 from .paillier_keys import MAXIMUM_KEY_BITS, PrivateKey, PublicKey, generate_keys
 from .paillier_noise import FixedBaseNoise, NoisePool, StrictNoise, best_window
 from .protocol import Attack, Cost, Protocol, Trust
-from .ring_steps import RingSetup, add_contribution, first_partial_sum, keys_needed, open_total, ring_order
+from .ring_steps import (
+    RingSetup,
+    add_contribution,
+    encrypt_contribution,
+    keys_needed,
+    open_total,
+    partial_sum,
+    random_partial_sum,
+    ring_order,
+)
 from .secret import RandomBytes, Secret
 
 T = TypeVar("T")
@@ -277,13 +286,13 @@ class RingPaillier(Protocol[RingMemory]):
         take = memory.keys.pop if self.fresh_keys else memory.keys.__getitem__
         private_keys = [take(key.n) for key in setup.public_keys]
         # Step 1: c0, an encryption of a uniform r
-        first = await self._call(channel, setup, first_partial_sum, setup, channel.random_bytes)
-        channel.send(setup.order[0], first)
+        first = await self._call(channel, setup, random_partial_sum, setup, channel.random_bytes)
+        channel.send(setup.order[0], partial_sum(setup, 0, first))
         # Step 3: c · c0⁻¹
         last = await channel.receive(
             PartialSum,
             sender=setup.order[-1],
-            within=len(setup.order) * (HOP_SECONDS + SECONDS_PER_CIPHERTEXT * len(first.ciphertexts)),
+            within=len(setup.order) * (HOP_SECONDS + SECONDS_PER_CIPHERTEXT * sum(map(len, first))),
             relying_on=setup.order,
         )
         return await channel.compute(open_total, setup, private_keys, first, last)
@@ -308,19 +317,19 @@ class RingPaillier(Protocol[RingMemory]):
         place = setup.order.index(channel.me)
         before = setup.order[place - 1] if place else setup.coordinator
         after = setup.order[place + 1] if place + 1 < len(setup.order) else setup.coordinator
-        # Step 2: add, masked and freshly encrypted
-        partial = await channel.receive(PartialSum, sender=before, relying_on=(setup.coordinator,))
-        added = await self._call(
+        # Step 2: encrypt, masked and freshly, while others are at it; add what comes in
+        own = await self._call(
             channel,
             setup,
-            add_contribution,
+            encrypt_contribution,
             setup,
             keys,
-            partial,
             words,
             pools=pools,
             random_bytes=channel.random_bytes,
         )
+        partial = await channel.receive(PartialSum, sender=before, relying_on=(setup.coordinator,))
+        added = await self._call(channel, setup, add_contribution, setup, channel.me, partial, own)
         release()
         channel.send(after, added)
 

@@ -14,7 +14,6 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
-from numpy.typing import NDArray
 
 from ..serialization.ring_paillier_messages import PartialSum
 from . import paillier
@@ -24,6 +23,7 @@ from .invitation import Opened
 from .key_agreement import SessionKeys
 from .limbs import Limbs
 from .packing import Packing, expected_tags, required_bits, tags
+from .paillier import Ciphertexts
 from .paillier_keys import PrivateKey, PublicKey
 from .paillier_noise import NoisePool
 from .party import PartyId
@@ -31,8 +31,6 @@ from .secret import RandomBytes
 
 MASK_PURPOSE = "ring mask"
 EXCESS_BYTES = 16  # a residue of so many extra bytes is within 2^-128 of uniform
-
-Ciphertexts = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +141,8 @@ def plaintexts_of(
     return [int.from_bytes(random_bytes(width), "big") % modulus for _ in range(setup.n_plaintexts)]
 
 
-def check_partial_sum(setup: RingSetup, partial: PartialSum, sender: PartyId, hop: int) -> None:
-    """Refuse a partial sum of another session, hop, question or key, or with invalid ciphertexts.
+def read_partial_sum(setup: RingSetup, partial: PartialSum, sender: PartyId, hop: int) -> list[Ciphertexts]:
+    """Return the ciphertexts under each key; refuse those of another session, hop, question or key.
 
     Raises
     ------
@@ -163,57 +161,67 @@ def check_partial_sum(setup: RingSetup, partial: PartialSum, sender: PartyId, ho
     width = setup.public_keys[0].ciphertext_bytes
     if partial.ciphertexts.shape != (rows, width):
         raise InvalidMessageError("a partial sum with another number of ciphertexts", culprits=[sender])
-    for key, part in zip(setup.public_keys, by_key(setup, partial.ciphertexts), strict=True):
-        paillier.validate_ciphertexts(key, part, sender=sender)
-
-
-def by_key(setup: RingSetup, ciphertexts: Ciphertexts) -> list[Ciphertexts]:
-    """Return the ciphertexts under each key: equal blocks of rows."""
+    blocks = np.split(partial.ciphertexts, len(setup.public_keys))
     return [
-        ciphertexts[block * setup.n_plaintexts : (block + 1) * setup.n_plaintexts]
-        for block in range(len(setup.public_keys))
+        Ciphertexts.read(key, block, sender=sender)
+        for key, block in zip(setup.public_keys, blocks, strict=True)
     ]
 
 
-def first_partial_sum(setup: RingSetup, random_bytes: RandomBytes) -> PartialSum:
+def partial_sum(setup: RingSetup, hop: int, ciphertexts: Sequence[Ciphertexts]) -> PartialSum:
+    """Return the frame of a hop: equal blocks of rows, one under each key."""
+    return PartialSum(
+        session=setup.session,
+        hop=hop,
+        binding=setup.binding,
+        key_id=setup.key_id,
+        ciphertexts=np.concatenate([block.write() for block in ciphertexts]),
+    )
+
+
+def random_partial_sum(setup: RingSetup, random_bytes: RandomBytes) -> list[Ciphertexts]:
     """Return the coordinator's c0: uniform elements, which are encryptions of uniform plaintexts."""
-    blocks = [paillier.random_ciphertexts(key, setup.n_plaintexts, random_bytes) for key in setup.public_keys]
-    return _partial_sum(setup, 0, np.concatenate(blocks))
+    return [paillier.random_ciphertexts(key, setup.n_plaintexts, random_bytes) for key in setup.public_keys]
 
 
-def add_contribution(
+def encrypt_contribution(
     setup: RingSetup,
     keys: SessionKeys,
-    partial: PartialSum,
     words: tuple[Limbs, ...] | None,
     *,
     pools: Sequence[NoisePool],
     random_bytes: RandomBytes,
+) -> list[Ciphertexts]:
+    """Pack a holder's words, mask and encrypt them. **Call once per session**: see `masked`."""
+    plaintexts = plaintexts_of(setup, keys.me, words, random_bytes)
+    if setup.masks:
+        plaintexts = masked(setup, keys, plaintexts)
+    return [
+        paillier.encrypt(key, [value % key.n for value in plaintexts], pool)
+        for key, pool in zip(setup.public_keys, pools, strict=True)
+    ]
+
+
+def add_contribution(
+    setup: RingSetup, me: PartyId, partial: PartialSum, own: Sequence[Ciphertexts]
 ) -> PartialSum:
-    """Take a holder's hop: check, pack, mask, and multiply by a fresh encryption.
+    """Take a holder's hop: check what came, and add the holder's fresh encryption.
 
     Raises
     ------
     InvalidMessageError
         If the incoming partial sum is not what it must be.
     """
-    place = setup.order.index(keys.me)
+    place = setup.order.index(me)
     sender = setup.order[place - 1] if place else setup.coordinator
-    check_partial_sum(setup, partial, sender, place)
-    plaintexts = plaintexts_of(setup, keys.me, words, random_bytes)
-    if setup.masks:
-        plaintexts = masked(setup, keys, plaintexts)
-    blocks = [
-        paillier.add_encrypted(key, part, [value % key.n for value in plaintexts], pool)
-        for key, part, pool in zip(setup.public_keys, by_key(setup, partial.ciphertexts), pools, strict=True)
-    ]
-    return _partial_sum(setup, place + 1, np.concatenate(blocks))
+    incoming = read_partial_sum(setup, partial, sender, place)
+    return partial_sum(setup, place + 1, list(map(paillier.add, incoming, own)))
 
 
 def open_total(
-    setup: RingSetup, private_keys: Sequence[PrivateKey], first: PartialSum, last: PartialSum
+    setup: RingSetup, private_keys: Sequence[PrivateKey], first: Sequence[Ciphertexts], last: PartialSum
 ) -> tuple[Limbs, ...]:
-    """Decrypt, check and unpack the total.
+    """Take c0 out of the last partial sum, c · c0⁻¹; decrypt, check and unpack the total.
 
     Raises
     ------
@@ -222,12 +230,8 @@ def open_total(
     InvalidMessageError
         If the total cannot be the sum of one contribution of every holder.
     """
-    check_partial_sum(setup, last, setup.order[-1], len(setup.order))
-    parts = zip(by_key(setup, first.ciphertexts), by_key(setup, last.ciphertexts), strict=True)
-    residues = [
-        paillier.decrypt(private, paillier.divide(private.public_key, after, before))
-        for private, (before, after) in zip(private_keys, parts, strict=True)
-    ]
+    parts = map(paillier.subtract, read_partial_sum(setup, last, setup.order[-1], len(setup.order)), first)
+    residues = [paillier.decrypt(private, part) for private, part in zip(private_keys, parts, strict=True)]
     totals = join_residues(residues, [key.n for key in setup.public_keys])
     expected = expected_tags(setup.session, setup.order, setup.packing.n_plaintexts)
     try:
@@ -247,9 +251,3 @@ def join_residues(residues: Sequence[Sequence[int]], moduli: Sequence[int]) -> l
         ]
         modulus *= n
     return joined
-
-
-def _partial_sum(setup: RingSetup, hop: int, ciphertexts: Ciphertexts) -> PartialSum:
-    return PartialSum(
-        session=setup.session, hop=hop, binding=setup.binding, key_id=setup.key_id, ciphertexts=ciphertexts
-    )

@@ -23,9 +23,16 @@ from tacit.actors.links import PURPOSE, Links
 from tacit.protocols import paillier, ring_paillier
 from tacit.protocols.errors import InvalidMessageError, MisuseError, RangeError
 from tacit.protocols.key_agreement import SessionKeys
+from tacit.protocols.paillier import Ciphertexts
 from tacit.protocols.party import PartyId
 from tacit.protocols.ring_paillier import RingPaillier
-from tacit.protocols.ring_steps import RingSetup, add_contribution, plaintexts_of
+from tacit.protocols.ring_steps import (
+    RingSetup,
+    encrypt_contribution,
+    plaintexts_of,
+    random_partial_sum,
+    read_partial_sum,
+)
 from tacit.serialization.codec import Frame, decode
 from tacit.serialization.encoding_parameters import FixedPoint
 from tacit.serialization.errors import DecodeError
@@ -178,13 +185,18 @@ class Eavesdropper:
 def overheard() -> tuple[Eavesdropper, Network, RingSetup, tuple[Any, ...]]:
     """One sum without masks, of which the coordinator keeps all that passes by."""
     protocol = RingPaillier.insecure_for_tests(256, masks=False)
-    setups: list[tuple[RingSetup, PartialSum, Any]] = []
+    setups: list[RingSetup] = []
+    firsts: list[list[Ciphertexts]] = []
+    words_of: dict[PartyId, Any] = {}
 
-    def noting(
-        setup: RingSetup, keys: SessionKeys, partial: PartialSum, words: Any, **rest: Any
-    ) -> PartialSum:
-        setups.append((setup, partial, words))
-        return add_contribution(setup, keys, partial, words, **rest)
+    def noting_first(setup: RingSetup, *rest: Any) -> list[Ciphertexts]:
+        firsts.append(random_partial_sum(setup, *rest))
+        setups.append(setup)
+        return firsts[-1]
+
+    def noting_words(setup: RingSetup, keys: SessionKeys, words: Any, **rest: Any) -> list[Ciphertexts]:
+        words_of[keys.me] = words
+        return encrypt_contribution(setup, keys, words, **rest)
 
     async def scene() -> tuple[Eavesdropper, Network]:
         async with Network(dict(zip("abc", (11, 22, 33), strict=True)), protocol=protocol) as network:
@@ -194,10 +206,11 @@ def overheard() -> tuple[Eavesdropper, Network, RingSetup, tuple[Any, ...]]:
             return eavesdropper, network
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ring_paillier, "add_contribution", noting)
+        patch.setattr(ring_paillier, "random_partial_sum", noting_first)
+        patch.setattr(ring_paillier, "encrypt_contribution", noting_words)
         eavesdropper, network = asyncio.run(scene())
-    setup, first, words = setups[0]
-    return eavesdropper, network, setup, (first, words)
+    (setup,), (first,) = setups, firsts
+    return eavesdropper, network, setup, (first, words_of[setup.order[0]])
 
 
 def test_frame_between_holders_opens_with_none_of_the_coordinator_s_keys(
@@ -246,11 +259,12 @@ def test_only_the_seal_keeps_the_coordinator_from_a_contribution_without_masks(
     opened = eavesdropper.recipients[0].open(eavesdropper.frames[0].sealed)
     assert isinstance(opened, PartialSum)
     assert opened.hop == 1
-    residues = []
-    for block, key in enumerate(setup.public_keys):
-        rows = slice(block * setup.n_plaintexts, (block + 1) * setup.n_plaintexts)
-        quotient = paillier.divide(key, opened.ciphertexts[rows], first.ciphertexts[rows])
-        residues.append(paillier.decrypt(network.coordinator.memory.keys[key.n], quotient))
+    read = read_partial_sum(setup, opened, setup.order[0], 1)
+    private_keys = network.coordinator.memory.keys
+    residues = [
+        paillier.decrypt(private_keys[key.n], paillier.subtract(after, before))
+        for key, before, after in zip(setup.public_keys, first, read, strict=True)
+    ]
     expected = plaintexts_of(setup, setup.order[0], words, bytes)
     assert residues == [[value % key.n for value in expected] for key in setup.public_keys]
 

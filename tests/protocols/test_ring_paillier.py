@@ -27,6 +27,7 @@ from tacit.protocols.invitation import encodings_for, prepare, specify
 from tacit.protocols.key_agreement import Identity, SessionKeys
 from tacit.protocols.limbs import Limbs
 from tacit.protocols.packing import expected_tags
+from tacit.protocols.paillier import Ciphertexts
 from tacit.protocols.paillier_keys import generate_keys
 from tacit.protocols.paillier_noise import FixedBaseNoise, NoisePool
 from tacit.protocols.party import PartyId, Roster
@@ -35,13 +36,14 @@ from tacit.protocols.ring_paillier import POOLS_KEPT, RingMemory, RingPaillier
 from tacit.protocols.ring_steps import (
     RingSetup,
     add_contribution,
-    by_key,
-    first_partial_sum,
     join_residues,
     keys_needed,
     masked,
     open_total,
+    partial_sum,
     plaintexts_of,
+    random_partial_sum,
+    read_partial_sum,
 )
 from tacit.protocols.session import Failed
 from tacit.protocols.simulation import Run, Sent
@@ -427,17 +429,16 @@ def attempt(ring: Network, run: Run) -> tuple[list[list[int]], list[list[int]]]:
     """Decrypt every frame of the ring with the coordinator's keys: what it sees, and what was added."""
     setup, memory = setup_of(ring, run), ring.memories["k"]
     frames = messages(run, PartialSum)
+    senders = [setup.coordinator, *setup.order]
+    first, *others = (
+        read_partial_sum(setup, frame, sender, hop)
+        for hop, (frame, sender) in enumerate(zip(frames, senders, strict=True))
+    )
     seen = []
-    for frame in frames[1:]:
-        parts = zip(
-            setup.public_keys,
-            by_key(setup, frames[0].ciphertexts),
-            by_key(setup, frame.ciphertexts),
-            strict=True,
-        )
+    for parts in others:
         residues = [
-            paillier.decrypt(memory.keys[key.n], paillier.divide(key, after, before))
-            for key, before, after in parts
+            paillier.decrypt(memory.keys[key.n], paillier.subtract(after, before))
+            for key, before, after in zip(setup.public_keys, first, parts, strict=True)
         ]
         seen.append(join_residues(residues, [key.n for key in setup.public_keys]))
     own = [plaintexts_of(setup, name, words_of(ring, name), random.randbytes) for name in setup.order]
@@ -496,14 +497,15 @@ def fresh_copy(ring: Network, name: str) -> SessionKeys:
 # The check slot: contributions that are missing, doubled, or of another session
 
 
-def encrypted(setup: RingSetup, first: PartialSum, plaintexts: list[list[int]]) -> PartialSum:
+def with_sum(setup: RingSetup, first: list[Ciphertexts], plaintexts: list[list[int]]) -> PartialSum:
     """The last frame of a ring in which exactly these plaintexts were added."""
     total = [sum(column) for column in zip(*plaintexts, strict=True)]
     blocks = []
-    for key, block in zip(setup.public_keys, by_key(setup, first.ciphertexts), strict=True):
+    for key, block in zip(setup.public_keys, first, strict=True):
         pool = NoisePool(FixedBaseNoise(key, random.Random(3).randbytes, 0), random.Random(4).randbytes)
-        blocks.append(paillier.add_encrypted(key, block, [value % key.n for value in total], pool))
-    return dataclasses.replace(first, hop=len(setup.order), ciphertexts=np.concatenate(blocks))
+        own = paillier.encrypt(key, [value % key.n for value in total], pool)
+        blocks.append(paillier.add(block, own))
+    return partial_sum(setup, len(setup.order), blocks)
 
 
 @pytest.mark.parametrize(
@@ -521,9 +523,10 @@ def encrypted(setup: RingSetup, first: PartialSum, plaintexts: list[list[int]]) 
 def test_the_total_is_of_one_contribution_of_everybody_or_none(added: str, sound: bool) -> None:
     ring = network(protocol=OPEN_RING)
     run = ring.run()
-    setup, first = setup_of(ring, run), messages(run, PartialSum)[0]
+    setup = setup_of(ring, run)
+    first = read_partial_sum(setup, messages(run, PartialSum)[0], setup.coordinator, 0)
     own = {n: plaintexts_of(setup, PartyId(n), words_of(ring, n), random.randbytes) for n in "abc"}
-    last = encrypted(setup, first, [own[n] for n in added] or [[0] * setup.n_plaintexts])
+    last = with_sum(setup, first, [own[n] for n in added] or [[0] * setup.n_plaintexts])
     private = [ring.memories["k"].keys[key.n] for key in setup.public_keys]
     if sound:
         open_total(setup, private, first, last)
@@ -536,7 +539,8 @@ def test_the_total_is_of_one_contribution_of_everybody_or_none(added: str, sound
 def test_a_contribution_tagged_for_another_session_is_found() -> None:
     ring = network(protocol=OPEN_RING)
     run = ring.run()
-    setup, first = setup_of(ring, run), messages(run, PartialSum)[0]
+    setup = setup_of(ring, run)
+    first = read_partial_sum(setup, messages(run, PartialSum)[0], setup.coordinator, 0)
     stale = dataclasses.replace(setup, session=bytes(32))
     rows = [
         plaintexts_of(stale if n == "b" else setup, PartyId(n), words_of(ring, n), random.randbytes)
@@ -544,7 +548,7 @@ def test_a_contribution_tagged_for_another_session_is_found() -> None:
     ]
     private = [ring.memories["k"].keys[key.n] for key in setup.public_keys]
     with pytest.raises(InvalidMessageError):
-        open_total(setup, private, first, encrypted(setup, first, rows))
+        open_total(setup, private, first, with_sum(setup, first, rows))
 
 
 def test_expected_tags_follow_from_session_and_roster() -> None:
@@ -559,7 +563,7 @@ def test_expected_tags_follow_from_session_and_roster() -> None:
 def other_ciphertexts(partial: PartialSum) -> PartialSum:
     key = generate_keys(256, random.Random(77).randbytes).public_key
     foreign = paillier.random_ciphertexts(key, len(partial.ciphertexts), random.Random(78).randbytes)
-    return dataclasses.replace(partial, ciphertexts=foreign)
+    return dataclasses.replace(partial, ciphertexts=foreign.write())
 
 
 CHANGES: dict[str, Any] = {
@@ -624,30 +628,24 @@ def test_what_a_holder_sends_shares_no_factor_with_what_it_got() -> None:
     ring = network(protocol=OPEN_RING)
     run = ring.run()
     setup, frames = setup_of(ring, run), messages(run, PartialSum)
-    key = setup.public_keys[0]
-    for before, after in pairwise(frames):
-        quotients = paillier.divide(
-            key, by_key(setup, after.ciphertexts)[0], by_key(setup, before.ciphertexts)[0]
+    senders = [setup.coordinator, *setup.order]
+    read = [
+        read_partial_sum(setup, frame, sender, hop)[0]
+        for hop, (frame, sender) in enumerate(zip(frames, senders, strict=True))
+    ]
+    for before, after in pairwise(read):
+        assert all(
+            quotient % setup.public_keys[0].n != 1 for quotient in paillier.subtract(after, before).values
         )
-        for row in quotients:
-            assert int.from_bytes(row.tobytes(), "big") % key.n != 1
 
 
 def test_a_hop_out_of_turn_is_refused_before_anything_is_added() -> None:
     ring = network()
     run = ring.run()
     setup = setup_of(ring, run)
-    first = first_partial_sum(setup, random.Random(1).randbytes)
-    last = setup.order[-1]
+    first = random_partial_sum(setup, random.Random(1).randbytes)
     with pytest.raises(InvalidMessageError) as caught:
-        add_contribution(
-            setup,
-            fresh_copy(ring, last),
-            first,
-            words_of(ring, last),
-            pools=[],
-            random_bytes=random.randbytes,
-        )
+        add_contribution(setup, setup.order[-1], partial_sum(setup, 0, first), own=first)
     assert caught.value.culprits == (setup.order[-2],)
 
 
