@@ -99,7 +99,7 @@ class DataHolder(Party):
         return True
 
     def _peek(self, sealed: Sealed) -> Invitation:
-        """Read the invitation with keys that are thrown away; the session opens the frame again."""
+        """Read the invitation with keys that are thrown away: it names the roster that the session's are for."""
         keys = SessionKeys(self.identity, self.roster, sealed.session, os.urandom)
         message = Links(keys).open(sealed)
         by_coordinator = sealed.sender == self.roster.coordinator
@@ -124,7 +124,7 @@ class DataHolder(Party):
             logger.warning("refused an invitation: %s", error)
             session, keys = self._refusing_session(invitation)
         try:
-            await self.driver.run(session, keys)
+            await self.driver.run(session, keys, first=(self.roster.coordinator, invitation))
         except TacitError as error:
             logger.info("a session ended early: %s", type(error).__name__)
         except Exception as error:  # noqa: BLE001 - the coordinator has been told; a text may hold values

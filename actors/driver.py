@@ -66,7 +66,7 @@ class Driver:
         Where frames leave.
     invited : callable, optional
         ``invited(sealed)`` is called with the first frame of a session that somebody opens with this party;
-        it returns whether this party will run that session.
+        it returns whether this party will `run` that session, with this frame's content.
     """
 
     def __init__(
@@ -88,8 +88,19 @@ class Driver:
         """Whether a session with this identifier runs or has run here."""
         return session in self._running or session in self._ended
 
-    async def run(self, session: Session[R], keys: SessionKeys) -> R:
+    async def run(
+        self, session: Session[R], keys: SessionKeys, *, first: tuple[PartyId, Message] | None = None
+    ) -> R:
         """Run a session to its end and return what its role returned.
+
+        Parameters
+        ----------
+        session : Session
+            Not started yet.
+        keys : SessionKeys
+            Of this party and session.
+        first : (PartyId, Message), optional
+            The sender and content of the frame by which the session was opened with this party.
 
         Raises
         ------
@@ -109,6 +120,8 @@ class Driver:
         self._running[session.identifier] = running
         try:
             self._carry_out(running, session.start(loop.time()))
+            if first is not None:
+                self._carry_out(running, session.receive(*first, loop.time()))
             self._take_early_frames(running)
             await running.ended
         except asyncio.CancelledError:
@@ -137,10 +150,10 @@ class Driver:
             self._open(self._running[sealed.session], sealed)
         elif sealed.session in self._ended:
             logger.debug("a late frame of an ended session")
-        elif sealed.handshake and not self._invited(sealed):
-            self._refuse("a first frame that opens no session here")
-        else:
+        elif not sealed.handshake:
             self._early.append(sealed)
+        elif not self._invited(sealed):
+            self._refuse("a first frame that opens no session here")
 
     def peer_lost(self, party: PartyId) -> None:
         """Tell every running session that a party is gone."""
@@ -194,6 +207,8 @@ class Driver:
 
     def _carry_out(self, running: _Running, step: Step) -> None:
         """Seal and post a step's messages, start its work, and look at the clock again."""
+        if running.session.outcome is not None and not running.ended.done():
+            running.ended.set_result(None)  # first: whoever waits for the result waits for no farewell
         unsendable = False
         for to, message in step.messages:
             try:
@@ -205,8 +220,6 @@ class Driver:
                 unsendable = True
         if step.work is not None:
             self._spawn(self._work(running, step.work))
-        if running.session.outcome is not None and not running.ended.done():
-            running.ended.set_result(None)
         self._set_timer(running)
         if unsendable:
             self._carry_out(running, running.session.cancel(UNSENDABLE))

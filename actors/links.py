@@ -116,8 +116,9 @@ class Links(Secret):
 
 def _associated(sealed: Sealed, n_parts: int) -> bytes:
     """Return what the seal covers besides the content: all other fields, and how many parts there are."""
-    header = encode(dataclasses.replace(sealed, body=b"", buffers=())).header
-    return struct.pack(">I", n_parts) + header
+    texts = sealed.session, sealed.ephemeral, sealed.sender.encode(), sealed.recipient.encode()
+    numbers = struct.pack(">4IQ?I", *map(len, texts), sealed.counter, sealed.handshake, n_parts)
+    return b"".join((b"tacit sealed 1", numbers, *texts))
 
 
 def _nonce(counter: int, place: int) -> bytes:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -73,7 +74,7 @@ class Declined(Exception):  # noqa: N818 - not a fault: a holder's answer
         super().__init__(reason)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Opened:
     """What all parties hold in common once a session has begun.
 
@@ -101,7 +102,7 @@ class Opened:
         """What the coordinator has fixed for the protocol."""
         return self.begin.parameters
 
-    @property
+    @cached_property
     def binding(self) -> bytes:
         """H(query ‖ model ‖ encoding ‖ roster ‖ session ‖ fresh keys of all parties): 32 bytes."""
         joined = b"tacit binding" + digest(self.invitation) + digest(self.begin)

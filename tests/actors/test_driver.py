@@ -82,6 +82,9 @@ def keys_of(name: PartyId, roster: Roster = ROSTER) -> SessionKeys:
     return SessionKeys(IDENTITIES[name], roster, SESSION, os.urandom)
 
 
+KEYS_OF_A = keys_of(A)
+
+
 def session_of(name: PartyId, role: Role[Any], *, lasts: float | None = None) -> Session[Any]:
     """A session that takes `Finished` and `Closed` from the two others, and tells them its failure."""
     others = [peer for peer in KINDS if peer != name]
@@ -131,12 +134,28 @@ def test_message_reaches_the_role(loop: asyncio.Runner, wires: Wires) -> None:
     loop.run(scene())
 
 
-def test_frame_waits_for_a_session_that_starts_later(loop: asyncio.Runner, wires: Wires) -> None:
+def later_frame(keys: SessionKeys, message: Message = FINISHED) -> Frame:
+    """A frame of a session that its sender believes both to be in."""
+    keys.learn(A, KEYS_OF_A.ephemeral)
+    return first_frame(message, keys)
+
+
+def test_first_frame_is_handed_to_whoever_starts_the_session(loop: asyncio.Runner, wires: Wires) -> None:
     async def scene() -> None:
         await start(wires, K, sending(FINISHED))
         await turns()
         assert [sealed.session for sealed in wires.asked] == [SESSION]
-        assert await start(wires, A, receiving) == FINISHED
+        run = wires.drivers[A].run(session_of(A, receiving), keys_of(A), first=(K, FINISHED))
+        assert await run == FINISHED
+
+    loop.run(scene())
+
+
+def test_frame_waits_for_a_session_that_starts_later(loop: asyncio.Runner, wires: Wires) -> None:
+    async def scene() -> None:
+        wires.drivers[A].deliver(later_frame(keys_of(K)))
+        assert wires.asked == []
+        assert await wires.drivers[A].run(session_of(A, receiving), KEYS_OF_A) == FINISHED
 
     loop.run(scene())
 
@@ -144,10 +163,9 @@ def test_frame_waits_for_a_session_that_starts_later(loop: asyncio.Runner, wires
 def test_frames_that_wait_are_bounded(loop: asyncio.Runner, wires: Wires) -> None:
     async def scene() -> None:
         early = wires.drivers[A]
-        early.deliver(first_frame())
-        for _ in range(EARLY_FRAMES):
+        for _ in range(EARLY_FRAMES + 1):
             other = SessionKeys(IDENTITIES[K], ROSTER, os.urandom(32), os.urandom)
-            early.deliver(first_frame(keys=other))
+            early.deliver(later_frame(other))
         assert len(early._early) == EARLY_FRAMES
 
     loop.run(scene())
