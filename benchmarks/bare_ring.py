@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import ray
@@ -37,19 +38,24 @@ class BareCoordinator(BareMember):
         """Take the frame that comes back."""
         self._back.set()
 
-    async def ring(self) -> None:
-        """Once round the ring: coordinator → h1 → … → hm → coordinator."""
+    async def ring(self) -> float:
+        """Once round the ring, coordinator → h1 → … → hm → coordinator; returns the seconds it took."""
+        start = time.perf_counter()
         self._back.clear()
         started = asyncio.ensure_future(self._next.hop.remote(NOTHING))
         await self._back.wait()
         started.add_done_callback(lambda _: None)
+        return time.perf_counter() - start
 
-    async def session(self, holders: list[Any]) -> None:
+    async def session(self, holders: list[Any]) -> float:
         """All rounds of a session: everybody is asked and answers, is told to begin, then the ring turns."""
+        start = time.perf_counter()
         await asyncio.gather(*(holder.echo.remote(NOTHING) for holder in holders))
         beginning = asyncio.gather(*(holder.echo.remote(NOTHING) for holder in holders))
         await self.ring()
+        seconds = time.perf_counter() - start
         await beginning
+        return seconds
 
 
 class BareRing:
@@ -64,13 +70,15 @@ class BareRing:
         pointing = [holder.point_to.remote(to) for holder, to in zip(self._holders, following, strict=True)]
         ray.get([*pointing, self._coordinator.point_to.remote(self._holders[0])])
 
-    def turn(self) -> None:
-        """Once round the ring, asked for from here."""
-        ray.get(self._coordinator.ring.remote())
+    def turn(self) -> float:
+        """Once round the ring: the seconds from the first frame to the last, at the coordinator."""
+        seconds: float = ray.get(self._coordinator.ring.remote())
+        return seconds
 
-    def session(self) -> None:
-        """All rounds of a session, asked for from here."""
-        ray.get(self._coordinator.session.remote(self._holders))
+    def session(self) -> float:
+        """All rounds of a session: the seconds from the first frame to the last, at the coordinator."""
+        seconds: float = ray.get(self._coordinator.session.remote(self._holders))
+        return seconds
 
     def close(self) -> None:
         """End the actors."""

@@ -1,7 +1,8 @@
 """One pass of the ring in a single process, without Ray: what its computing alone costs.
 
-All parties of a session run in `tacit.Simulation`, one after the other: signatures, key agreement, masks,
-encryption, decryption, and the packing and framing around them. Noise is drawn between passes, as holders do.
+All parties of a session run in `tacit.Simulation`, one after the other: signatures, key agreement, sealed links,
+masks, encryption, decryption, and the packing and framing around them. Noise is drawn between passes, as holders
+do.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from unittest import mock
 import numpy as np
 import tacit
 from numpy.typing import NDArray
+from tacit.actors.links import Links
 from tacit.protocols.invitation import Prepared, invite, prepare
 from tacit.protocols.key_agreement import Identity, SessionKeys
 from tacit.protocols.paillier_noise import NoisePool
@@ -24,6 +26,10 @@ from tacit.protocols.protocol import (
     coordinator_role,
     holder_role,
 )
+from tacit.protocols.simulation import Sent
+from tacit.serialization.codec import decode
+from tacit.serialization.link_messages import Sealed
+from tacit.serialization.schema import Message
 from tacit.serialization.session_messages import Invitation, Query
 
 COORDINATOR = "coordinator"
@@ -60,7 +66,8 @@ class InProcess:
             name: SessionKeys(identity, self._roster, session, os.urandom)
             for name, identity in self._identities.items()
         }
-        simulation = tacit.Simulation()
+        links = {PartyId(name): Links(own) for name, own in keys.items()}
+        simulation = tacit.Simulation(tamper=lambda sent: _through_links(links, sent))
         self._seat_coordinator(simulation, keys[COORDINATOR])
         for name in self._roster.holders:
             self._seat_holder(simulation, name, keys[name])
@@ -97,3 +104,12 @@ class InProcess:
             return prepare(arrays, invitation.encoding, len(self._roster.holders), void=False)
 
         return examine
+
+
+def _through_links(links: dict[PartyId, Links], sent: Sent) -> Message:
+    """Seal a message as its sender does and open it as its recipient does, over the frame between them."""
+    frame = links[sent.sender].seal(sent.recipient, sent.message)
+    sealed = decode(frame)
+    if not isinstance(sealed, Sealed):
+        raise SystemExit("the benchmark's link gave another message")
+    return links[sent.recipient].open(sealed)
