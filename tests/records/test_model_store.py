@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import signal
 import stat
@@ -232,21 +231,20 @@ def test_threads_lose_and_overwrite_nothing(store: ModelStore) -> None:
     assert len(sessions) == len(set(sessions)) == 24
 
 
-def _write_many(folder: str, writer: int) -> None:
-    own = ModelStore(folder)
-    for n in range(10):
-        own.save("risk", {"writer": writer, "n": n})
-        own.append_aggregate(aggregate(n))
+MANY = """
+import sys
+from tacit.records.model_store import ModelStore
+store = ModelStore(sys.argv[1])
+for n in range(10):
+    store.save("risk", {"writer": int(sys.argv[2]), "n": n})
+    store.append_aggregate({"session": f"{n:064x}"})
+"""
 
 
 def test_processes_lose_and_overwrite_nothing(store: ModelStore) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_write_many, args=(str(store.folder), writer)) for writer in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    commands = [[sys.executable, "-c", MANY, str(store.folder), str(writer)] for writer in range(3)]
+    processes = [subprocess.Popen(command) for command in commands]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
     records = [store.load("risk", version) for version in store.versions("risk")]
     assert len(records) == 30
     for writer in range(3):
