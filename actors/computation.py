@@ -1,8 +1,8 @@
 """One run of a model over secure sums: what happens at the coordinator between a question and its answer.
 
 A model awaits sums; here each becomes a session over the holders that are there. When holders are lost, the model goes
-on over the others if the user wants that and the protocol allows it, from the point in question, whose sum over the
-larger set does not exist.
+on over the others if the user wants that and the protocol allows it: from the point in question, whose sum over the
+larger set does not exist. A resilient protocol gives that point's sum over the others at once.
 """
 
 from __future__ import annotations
@@ -137,9 +137,15 @@ class Computation:
             raise HoldersChanged(query) from None
         self.loss, self.previous = None, ()
         self.coordinator.summed.update(aggregate.holders)
+        lost = [holder for holder in self.roster.holders if holder not in aggregate.holders]
+        self.roster = self.roster.without(lost)
         released = {name: array.tolist() for name, array in aggregate.arrays.items()}
         self._record(query, aggregate.session, {"released": released, "binding": aggregate.binding.hex()})
         await self._tell(query, began, tuple(aggregate.arrays))
+        if lost:
+            await self.events.put(Lost(tuple(lost)))
+        if lost and self.n_passes > 1:
+            raise HoldersChanged(query)
         return aggregate.arrays
 
     async def _session(self, query: Query) -> Aggregate:
@@ -162,7 +168,13 @@ class Computation:
         session = Session(
             keys.session,
             coordinator.name,
-            coordinator_role(coordinator.protocol, keys, invitation, coordinator.memory),
+            coordinator_role(
+                coordinator.protocol,
+                keys,
+                invitation,
+                coordinator.memory,
+                go_on=self.on_dropout == "continue",
+            ),
             accepts=accepted_by_coordinator(coordinator.protocol, self.roster),
             tell=self.roster.holders,
             random_bytes=os.urandom,

@@ -176,7 +176,7 @@ class DataHolder(Party):
 
     def _release_memory(self) -> ReleaseMemory:
         if self._releases is None:
-            self._releases = ReleaseMemory(self.roster)
+            self._releases = ReleaseMemory(self.name, self.roster)
         return self._releases
 
     # The decision and the contribution, off the loop

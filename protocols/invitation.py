@@ -31,6 +31,7 @@ from ..serialization.codec import digest, unsigned_digest, with_signature
 from ..serialization.encoding_parameters import ExactFloat, FixedPoint, Integers
 from ..serialization.schema import Message
 from ..serialization.session_messages import (
+    Abort,
     ArraySpecification,
     Begin,
     Closed,
@@ -57,6 +58,7 @@ NOT_IN_RANGE = "a value is not finite or out of the declared range"
 CONTRIBUTION_FAILED = "its contribution could not be computed"
 NOT_ALLOWED = "its policy does not allow this session"
 ALREADY_RELEASED = "it has released this question over another set of holders"
+TOO_LATE = "the session began without it"
 UNSUITABLE = "its arrays do not suit the encoding"
 
 NO_SIGNATURE = bytes(64)
@@ -85,12 +87,20 @@ class Opened:
     roster : Roster
     encodings : tuple of ArrayEncoding
         How each array becomes integers, the same for all.
+    needed : int
+        How many contributions a sum needs: as many as the protocol demands, more if the coordinator does.
     """
 
     invitation: Invitation
     begin: Begin
     roster: Roster
     encodings: tuple[ArrayEncoding, ...]
+    needed: int
+
+    @property
+    def present(self) -> tuple[PartyId, ...]:
+        """The holders that were ready, in roster order."""
+        return tuple(PartyId(ready.holder) for ready in self.begin.ready)
 
     @property
     def session(self) -> bytes:
@@ -264,15 +274,17 @@ def _described(ready: Ready) -> str:
     return ", ".join(f"{array.name!r} {array.dtype}{list(array.shape)}" for array in ready.arrays) or "none"
 
 
-def check_begin(invitation: Invitation, roster: Roster, own: Ready, begin: Begin) -> None:
-    """Refuse a `Begin` unless every holder of the roster answered this very invitation.
+def check_begin(invitation: Invitation, roster: Roster, own: Ready, begin: Begin, needed: int) -> None:
+    """Refuse a `Begin` unless as many holders as needed answered this very invitation.
 
     This is where a coordinator that shows one holder another query, or another roster, is found out.
     """
     coordinator = roster.coordinator
     if begin.session != invitation.session or not is_signed(begin, roster, coordinator):
         raise InvalidMessageError("a Begin that does not belong to this invitation", suspects=[coordinator])
-    if [ready.holder for ready in begin.ready] != list(roster.holders) or own not in begin.ready:
+    present = [ready.holder for ready in begin.ready]
+    ordered = [holder for holder in roster.holders if holder in present]
+    if present != ordered or len(present) < needed or own not in begin.ready:
         raise InvalidMessageError(
             "a Begin that leaves out a holder or alters an answer", culprits=[coordinator]
         )
@@ -293,8 +305,10 @@ async def open_session(
     keys: SessionKeys,
     invitation: Invitation,
     fix_parameters: Callable[[tuple[ArrayEncoding, ...]], Awaitable[Message]],
+    *,
+    needed: int,
 ) -> Opened:
-    """Run the coordinator's side of a session's start.
+    """Run the coordinator's side of a session's start, with as many holders as needed or more.
 
     Raises
     ------
@@ -303,13 +317,13 @@ async def open_session(
     SetupError
         If the holders' arrays differ, or cannot be carried.
     DropoutError
-        If a holder is lost before it is ready.
+        If too many holders are lost before they are ready.
     """
     roster = keys.roster
     # Invitation
     channel.broadcast(roster.holders, invitation)
     answers: dict[PartyId, Ready | Refusal] = await channel.gather(
-        (Ready, Refusal), senders=roster.holders, within=CONTRIBUTION_SECONDS
+        (Ready, Refusal), senders=roster.holders, at_least=needed, within=CONTRIBUTION_SECONDS
     )
     # Readiness
     refusals = {holder: answer for holder, answer in answers.items() if isinstance(answer, Refusal)}
@@ -317,27 +331,29 @@ async def open_session(
         raise RefusedError(
             {holder: (refusal.reason, refusal.details) for holder, refusal in refusals.items()}
         )
-    ready = [answer for answer in answers.values() if isinstance(answer, Ready)]
+    ready = {holder: answer for holder, answer in answers.items() if isinstance(answer, Ready)}
     invited = digest(invitation)
-    for holder, answer in zip(roster.holders, ready, strict=True):
+    for holder, answer in ready.items():
         check_ready(invited, roster, holder, answer)
         keys.learn(holder, answer.ephemeral)
-    specifications = agreed_specifications(ready)
+    specifications = agreed_specifications(tuple(ready.values()))
     encodings = encodings_for(invitation.encoding, specifications, len(roster.holders))
     # Beginning
     begin = Begin(
         session=invitation.session,
-        ready=tuple(ready),
+        ready=tuple(ready.values()),
         parameters=await fix_parameters(encodings),
         signature=NO_SIGNATURE,
     )
     begin = signed(begin, keys.identity)
-    channel.broadcast(roster.holders, begin)
-    return Opened(invitation, begin, roster, encodings)
+    channel.broadcast(ready, begin)
+    late = [holder for holder in roster.holders if holder not in ready]
+    channel.broadcast(late, Abort(session=invitation.session, reason=TOO_LATE, lost=()))
+    return Opened(invitation, begin, roster, encodings, needed)
 
 
 async def join_session(
-    channel: Channel, keys: SessionKeys, examine: Callable[[Invitation], Prepared]
+    channel: Channel, keys: SessionKeys, examine: Callable[[Invitation], Prepared], *, needed: int
 ) -> tuple[Opened, Prepared] | None:
     """Run a holder's side of a session's start; None if it declined.
 
@@ -375,10 +391,10 @@ async def join_session(
     channel.send(coordinator, ready)
     # Beginning
     begin = await channel.receive(Begin, sender=coordinator)
-    check_begin(invitation, roster, ready, begin)
+    check_begin(invitation, roster, ready, begin, needed)
     for other in begin.ready:
         if other.holder != channel.me:
             keys.learn(PartyId(other.holder), other.ephemeral)
     specifications = agreed_specifications(begin.ready)
     encodings = encodings_for(invitation.encoding, specifications, len(roster.holders))
-    return Opened(invitation, begin, roster, encodings), prepared
+    return Opened(invitation, begin, roster, encodings, needed), prepared

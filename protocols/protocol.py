@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
 
@@ -36,6 +36,7 @@ from .party import PartyId, Roster
 from .session import abort_reason
 
 Memory = TypeVar("Memory")
+Release: TypeAlias = Callable[[Collection[PartyId]], None]
 
 CLOSING_SECONDS = 60.0  # a survivor may be computing, and answers only then; the lost are not waited for
 
@@ -108,6 +109,22 @@ class Aggregate:
     binding: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """What the coordinator's role of a protocol ends with.
+
+    Attributes
+    ----------
+    words : tuple of Limbs
+        The sum of the words of the holders below, array by array.
+    holders : tuple of PartyId
+        Whose contributions are in the sum, in roster order.
+    """
+
+    words: tuple[Limbs, ...]
+    holders: tuple[PartyId, ...]
+
+
 class Protocol(ABC, Generic[Memory]):
     """A secure aggregation protocol with its options.
 
@@ -166,8 +183,8 @@ class Protocol(ABC, Generic[Memory]):
     @abstractmethod
     async def coordinator(
         self, channel: Channel, opened: Opened, keys: SessionKeys, memory: Memory
-    ) -> tuple[Limbs, ...]:
-        """Run the coordinator's role; returns the sum of all holders' words."""
+    ) -> Summed:
+        """Run the coordinator's role; returns the sum of the words of `opened.needed` holders or more."""
 
     @abstractmethod
     async def holder(
@@ -178,12 +195,17 @@ class Protocol(ABC, Generic[Memory]):
         memory: Memory,
         *,
         words: tuple[Limbs, ...] | None,
-        release: Callable[[], None],
+        release: Release,
     ) -> None:
         """Run a holder's role: contribute its words, or void the session in secret if they are None.
 
-        It calls `release` before anything leaves from which, with others' help, a total may follow.
+        It calls ``release(holders)`` before anything leaves from which, with others' help, the total over
+        these holders may follow.
         """
+
+    def needed(self, n_holders: int) -> int:
+        """Return how many contributions of so many holders a sum needs; all of them by default."""
+        return n_holders
 
     async def afterwards(self, channel: Channel, opened: Opened, memory: Memory) -> None:
         """Do, at a holder and after its session, what makes the next one faster; nothing by default."""
@@ -213,24 +235,37 @@ def accepted_by_holder(
 
 
 def coordinator_role(
-    protocol: Protocol[Memory], keys: SessionKeys, invitation: Invitation, memory: Memory
+    protocol: Protocol[Memory],
+    keys: SessionKeys,
+    invitation: Invitation,
+    memory: Memory,
+    *,
+    go_on: bool = True,
 ) -> Role[Aggregate]:
-    """Run the coordinator's role in one secure sum, from invitation to decoded total."""
+    """Run the coordinator's role in one secure sum, from invitation to decoded total.
+
+    With ``go_on=False`` the sum is over all holders or none, even if the protocol could do without some.
+    """
 
     async def role(channel: Channel) -> Aggregate:
         protocol.check_roster(keys.roster)
+        n_holders = len(keys.roster.holders)
         opened = await open_session(
-            channel, keys, invitation, lambda encodings: protocol.fix_parameters(channel, encodings, memory)
+            channel,
+            keys,
+            invitation,
+            lambda encodings: protocol.fix_parameters(channel, encodings, memory),
+            needed=protocol.needed(n_holders) if go_on else n_holders,
         )
         try:
-            words = await protocol.coordinator(channel, opened, keys, memory)
+            summed = await protocol.coordinator(channel, opened, keys, memory)
         except DropoutError as loss:
             loss.closed = await close_session(channel, opened, loss)
             raise
-        totals = zip(opened.encodings, words, strict=True)
+        totals = zip(opened.encodings, summed.words, strict=True)
         arrays = {encoding.name: encoding.decode(total) for encoding, total in totals}
-        channel.broadcast(keys.roster.holders, Finished(session=opened.session, released=True))
-        return Aggregate(arrays, keys.roster.holders, opened.session, opened.binding)
+        channel.broadcast(opened.present, Finished(session=opened.session, released=True))
+        return Aggregate(arrays, summed.holders, opened.session, opened.binding)
 
     return role
 
@@ -240,14 +275,14 @@ def holder_role(
     keys: SessionKeys,
     examine: Callable[[Invitation], Prepared],
     memory: Memory,
-    release: Callable[[Invitation], None] = lambda _: None,
+    release: Callable[[Invitation, Collection[PartyId]], None] = lambda *_: None,
 ) -> Role[bool]:
     """Run a holder's role in one secure sum; returns whether it took part."""
     released = False
 
-    def note_release(invitation: Invitation) -> None:
+    def note_release(invitation: Invitation, holders: Collection[PartyId]) -> None:
         nonlocal released
-        release(invitation)
+        release(invitation, holders)
         released = True
 
     def examine_options(invitation: Invitation) -> Prepared:
@@ -258,7 +293,8 @@ def holder_role(
 
     async def take_part(channel: Channel) -> bool:
         protocol.check_roster(keys.roster)
-        joined = await join_session(channel, keys, examine_options)
+        needed = protocol.needed(len(keys.roster.holders))
+        joined = await join_session(channel, keys, examine_options, needed=needed)
         if joined is None:
             return False
         opened, prepared = joined
@@ -268,7 +304,7 @@ def holder_role(
             keys,
             memory,
             words=prepared.words,
-            release=lambda: note_release(opened.invitation),
+            release=lambda holders: note_release(opened.invitation, holders),
         )
         await channel.receive(Finished, sender=keys.roster.coordinator)
         await protocol.afterwards(channel, opened, memory)
@@ -305,7 +341,7 @@ async def close_session(channel: Channel, opened: Opened, loss: DropoutError) ->
     A total over the old set may exist only if every holder released; the word of the survivors is what
     lets them answer the same question over a smaller set.
     """
-    survivors = [holder for holder in opened.roster.holders if holder not in loss.missing]
+    survivors = [holder for holder in opened.present if holder not in loss.missing]
     abort = Abort(session=opened.session, reason=abort_reason(loss), lost=loss.missing)
     channel.broadcast(survivors, abort)
     words = await channel.gather(Closed, senders=survivors, at_least=0, within=CLOSING_SECONDS)

@@ -49,7 +49,7 @@ from .limbs import Limbs
 from .packing import packing_for
 from .paillier_keys import MAXIMUM_KEY_BITS, PrivateKey, PublicKey, generate_keys
 from .paillier_noise import FixedBaseNoise, NoisePool, StrictNoise, best_window
-from .protocol import Attack, Cost, Protocol, Trust
+from .protocol import Attack, Cost, Protocol, Release, Summed, Trust
 from .ring_steps import (
     RingSetup,
     add_contribution,
@@ -280,7 +280,7 @@ class RingPaillier(Protocol[RingMemory]):
 
     async def coordinator(
         self, channel: Channel, opened: Opened, keys: SessionKeys, memory: RingMemory
-    ) -> tuple[Limbs, ...]:
+    ) -> Summed:
         """Run the coordinator's role."""
         setup = self.setup(opened)
         take = memory.keys.pop if self.fresh_keys else memory.keys.__getitem__
@@ -295,7 +295,8 @@ class RingPaillier(Protocol[RingMemory]):
             within=len(setup.order) * (HOP_SECONDS + SECONDS_PER_CIPHERTEXT * sum(map(len, first))),
             relying_on=setup.order,
         )
-        return await channel.compute(open_total, setup, private_keys, first, last)
+        words = await channel.compute(open_total, setup, private_keys, first, last)
+        return Summed(words, opened.roster.holders)
 
     async def holder(
         self,
@@ -305,7 +306,7 @@ class RingPaillier(Protocol[RingMemory]):
         memory: RingMemory,
         *,
         words: tuple[Limbs, ...] | None,
-        release: Callable[[], None],
+        release: Release,
     ) -> None:
         """Run a holder's role."""
         setup = self.setup(opened)
@@ -330,7 +331,7 @@ class RingPaillier(Protocol[RingMemory]):
         )
         partial = await channel.receive(PartialSum, sender=before, relying_on=(setup.coordinator,))
         added = await self._call(channel, setup, add_contribution, setup, channel.me, partial, own)
-        release()
+        release(opened.roster.holders)
         channel.send(after, added)
 
     async def afterwards(self, channel: Channel, opened: Opened, memory: RingMemory) -> None:

@@ -13,11 +13,11 @@ a new identity.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from ..protocols.errors import EquivocationError, MisuseError
-from ..protocols.invitation import is_signed
+from ..protocols.errors import AbortedError, EquivocationError, MisuseError
+from ..protocols.invitation import ALREADY_RELEASED, is_signed
 from ..protocols.party import PartyId, Roster
 from ..serialization.codec import digest
 from ..serialization.session_messages import Closed, Invitation, Query
@@ -39,11 +39,14 @@ class ReleaseMemory:
 
     Parameters
     ----------
+    me : PartyId
+        The holder.
     roster : Roster
         The pinned identities, with which signatures are checked.
     """
 
-    def __init__(self, roster: Roster) -> None:
+    def __init__(self, me: PartyId, roster: Roster) -> None:
+        self._me = me
         self._roster = roster
         self._releases: dict[bytes, list[Release]] = {}
         self._examined: dict[bytes, int] = {}
@@ -60,20 +63,29 @@ class ReleaseMemory:
             Holders that may pool with the coordinator.
         """
         with self._lock:
-            allowed = self._allows(invitation, colluding)
+            allowed = self._allows(invitation, frozenset(Roster(invitation.roster).holders), colluding)
             if allowed:
                 self._examined[invitation.session] = colluding
             if len(self._examined) > EXAMINED_KEPT:  # of sessions that broke off before a release
                 del self._examined[next(iter(self._examined))]
             return allowed
 
-    def record(self, invitation: Invitation) -> None:
+    def record(self, invitation: Invitation, holders: Collection[PartyId]) -> None:
         """Remember a release; **call before anything leaves**, after `allows`.
+
+        Parameters
+        ----------
+        invitation : Invitation
+            What is answered.
+        holders : collection of PartyId
+            Over whom: those invited, or those of them that are left.
 
         Raises
         ------
         MisuseError
             If `allows` was not asked about this session.
+        AbortedError
+            If the question was released over more holders than are left now.
         EquivocationError
             If, since then, the question was released over another set: the coordinator has opened two
             sessions at once.
@@ -82,16 +94,18 @@ class ReleaseMemory:
             colluding = self._examined.pop(invitation.session, None)
             if colluding is None:
                 raise MisuseError("a release is recorded once, and examined before")
-            if not self._allows(invitation, colluding):
+            if not self._allows(invitation, frozenset(holders), colluding):
+                roster = Roster(invitation.roster)
+                if set(holders) < set(roster.holders):
+                    raise AbortedError(party=self._me, reason=ALREADY_RELEASED)
                 raise EquivocationError(
                     "two sessions at once on one question, over different holders",
-                    culprits=[Roster(invitation.roster).coordinator],
+                    culprits=[roster.coordinator],
                 )
-            release = Release(invitation.session, _holders(invitation), colluding)
+            release = Release(invitation.session, frozenset(holders), colluding)
             self._releases.setdefault(question(invitation), []).append(release)
 
-    def _allows(self, invitation: Invitation, colluding: int) -> bool:
-        holders = _holders(invitation)
+    def _allows(self, invitation: Invitation, holders: frozenset[PartyId], colluding: int) -> bool:
         return all(
             release.holders == holders
             or cannot_exist(
@@ -118,7 +132,3 @@ def cannot_exist(release: Release, closed: Sequence[Closed], roster: Roster, *, 
         and is_signed(word, roster, PartyId(word.holder))
     }
     return len(unreleased) > colluding
-
-
-def _holders(invitation: Invitation) -> frozenset[PartyId]:
-    return frozenset(Roster(invitation.roster).holders)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -112,7 +112,7 @@ class Network:
             )
         return self.simulation.run()
 
-    def _release(self, name: str, invitation: Invitation) -> None:
+    def _release(self, name: str, invitation: Invitation, holders: Collection[PartyId]) -> None:
         self.released.append(name)
 
     def opened(self, run: Run) -> Opened:
@@ -120,7 +120,8 @@ class Network:
         invitation = next(sent.message for sent in run.sent if isinstance(sent.message, Invitation))
         begin = next(sent.message for sent in run.sent if isinstance(sent.message, Begin))
         encodings = encodings_for(invitation.encoding, begin.ready[0].arrays, len(self.roster.holders))
-        return Opened(invitation, begin, self.roster, encodings)
+        needed = self.protocol.needed(len(self.roster.holders))
+        return Opened(invitation, begin, self.roster, encodings, needed)
 
     def aggregate(self) -> Aggregate:
         result = self.run().result(COORDINATOR)

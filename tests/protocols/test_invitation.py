@@ -103,7 +103,8 @@ def declining(reason: str, details: str = "") -> Callable[[Invitation], Prepared
 
 def holder_that(network: Network, name: str, examine: Callable[[Invitation], Prepared]) -> Role[bool]:
     async def role(channel: Channel) -> bool:
-        return await join_session(channel, network.keys[PartyId(name)], examine) is not None
+        joined = await join_session(channel, network.keys[PartyId(name)], examine, needed=3)
+        return joined is not None
 
     return role
 

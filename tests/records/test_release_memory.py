@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from networks import COORDINATOR, Contribution, Network, integers, messages
-from tacit.protocols.errors import DropoutError, EquivocationError, MisuseError, RefusedError
+from tacit.protocols.errors import AbortedError, DropoutError, EquivocationError, MisuseError, RefusedError
 from tacit.protocols.invitation import (
     ALREADY_RELEASED,
     NO_SIGNATURE,
@@ -39,6 +39,7 @@ IDENTITIES = {
     for name in NAMES
 }
 ROSTER = Roster(tuple(IDENTITIES[name].public for name in NAMES))
+ME = PartyId("a")
 FIRST, SECOND, THIRD = (bytes([n]) * 32 for n in (1, 2, 3))
 
 
@@ -72,16 +73,21 @@ def word(
     return signed(unsigned, IDENTITIES[signer or holder])
 
 
+def record(memory: ReleaseMemory, invited: Invitation) -> None:
+    """Record a release over everybody who was invited."""
+    memory.record(invited, Roster(invited.roster).holders)
+
+
 def memory_of(*released: Invitation) -> ReleaseMemory:
-    memory = ReleaseMemory(ROSTER)
+    memory = ReleaseMemory(ME, ROSTER)
     for invited in released:
         assert memory.allows(invited, colluding=1)
-        memory.record(invited)
+        record(memory, invited)
     return memory
 
 
 def test_a_first_question_is_answered() -> None:
-    assert ReleaseMemory(ROSTER).allows(invitation(), colluding=1)
+    assert ReleaseMemory(ME, ROSTER).allows(invitation(), colluding=1)
 
 
 def test_the_same_question_over_the_same_set_is_answered_again() -> None:
@@ -175,9 +181,9 @@ def test_every_earlier_session_has_to_be_accounted_for() -> None:
 
 def test_a_holder_that_is_not_pinned_counts_for_nothing() -> None:
     # An invitation may name anybody; a word counts only under an identity that is pinned here.
-    memory = ReleaseMemory(ROSTER.without(["c"]))
+    memory = ReleaseMemory(ME, ROSTER.without(["c"]))
     memory.allows(invitation(), colluding=1)
-    memory.record(invitation())
+    record(memory, invitation())
     words = [word("b"), word("c")]
     assert not memory.allows(invitation(SECOND, lost=["d"], previous=words), colluding=1)
 
@@ -186,18 +192,35 @@ def test_a_holder_that_is_not_pinned_counts_for_nothing() -> None:
 
 
 def test_two_sessions_at_once_over_two_sets_release_only_one() -> None:
-    memory = ReleaseMemory(ROSTER)
+    memory = ReleaseMemory(ME, ROSTER)
     over_all, over_fewer = invitation(FIRST), invitation(SECOND, lost=["d"])
     assert memory.allows(over_all, colluding=1)
     assert memory.allows(over_fewer, colluding=1), "nothing is released yet"
-    memory.record(over_all)
+    record(memory, over_all)
     with pytest.raises(EquivocationError) as caught:
-        memory.record(over_fewer)
+        record(memory, over_fewer)
     assert caught.value.culprits == ("k",)
 
 
+def test_fewer_are_left_than_released_it_before() -> None:
+    # The first sum was over all; when the second is to be unmasked, somebody is gone: the difference would be theirs.
+    memory = memory_of(invitation(FIRST))
+    again = invitation(SECOND)
+    assert memory.allows(again, colluding=1)
+    with pytest.raises(AbortedError, match=ALREADY_RELEASED):
+        memory.record(again, [PartyId(name) for name in "abc"])
+
+
+def test_what_was_released_over_those_left_is_not_released_over_all() -> None:
+    memory = ReleaseMemory(ME, ROSTER)
+    memory.allows(invitation(FIRST), colluding=1)
+    memory.record(invitation(FIRST), [PartyId(name) for name in "abc"])
+    assert not memory.allows(invitation(SECOND), colluding=1)
+    assert memory.allows(invitation(THIRD, lost=["d"]), colluding=1)
+
+
 def test_of_many_sessions_at_once_in_threads_only_one_set_is_released() -> None:
-    memory = ReleaseMemory(ROSTER)
+    memory = ReleaseMemory(ME, ROSTER)
     asked = [invitation(bytes([9, n]) * 16, lost=["bcd"[n % 3]]) for n in range(24)]
     assert all(memory.allows(invited, colluding=1) for invited in asked)
     released: list[tuple[str, ...]] = []
@@ -206,7 +229,7 @@ def test_of_many_sessions_at_once_in_threads_only_one_set_is_released() -> None:
     def release(invited: Invitation) -> None:
         barrier.wait()
         try:
-            memory.record(invited)
+            record(memory, invited)
         except EquivocationError:
             return
         released.append(tuple(Roster(invited.roster).holders))
@@ -221,12 +244,12 @@ def test_of_many_sessions_at_once_in_threads_only_one_set_is_released() -> None:
 
 
 def test_a_release_is_recorded_once_and_only_after_it_was_examined() -> None:
-    memory = ReleaseMemory(ROSTER)
+    memory = ReleaseMemory(ME, ROSTER)
     with pytest.raises(MisuseError):
-        memory.record(invitation())
+        record(memory, invitation())
     memory = memory_of(invitation())
     with pytest.raises(MisuseError):
-        memory.record(invitation())
+        record(memory, invitation())
 
 
 def test_what_was_refused_cannot_be_recorded() -> None:
@@ -234,11 +257,11 @@ def test_what_was_refused_cannot_be_recorded() -> None:
     smaller = invitation(SECOND, lost=["d"])
     assert not memory.allows(smaller, colluding=1)
     with pytest.raises(MisuseError):
-        memory.record(smaller)
+        record(memory, smaller)
 
 
 def test_sessions_that_never_released_do_not_pile_up() -> None:
-    memory = ReleaseMemory(ROSTER)
+    memory = ReleaseMemory(ME, ROSTER)
     asked = invitation()
     for n in range(EXAMINED_KEPT + 5):
         memory.allows(dataclasses.replace(asked, session=n.to_bytes(32, "big")), colluding=1)
@@ -254,7 +277,7 @@ class Study:
     """Four holders with their memories, over as many sessions as it takes."""
 
     def __init__(self) -> None:
-        self.releases = {name: ReleaseMemory(ROSTER) for name in "abcd"}
+        self.releases = {name: ReleaseMemory(ME, ROSTER) for name in "abcd"}
         self.memories: dict[str, Any] = {name: RING.memory() for name in NAMES}
 
     def session(
