@@ -4,7 +4,7 @@ All protocols sum the same integers, so all give the same bits: the grid belongs
 the protocol or the roster. An integer travels as *limbs*, little-endian words of 64 bits that together hold
 it in two's complement; an array of `count` integers is a matrix (count, limbs). Sums propagate carries from
 limb to limb (`limbs`): limbs summed separately would leak more than the total does. Which array gets which
-encoding is the plan's affair (`encoding_plan`).
+encoding is the plan's affair (`encoding_plan`); the two with a declared grid are in `grid_encodings`.
 
 =============  ==========================  =================================  ================
 encoding       unit of the integer         bound R of one contribution        limbs
@@ -12,11 +12,14 @@ encoding       unit of the integer         bound R of one contribution        li
 integers       1                           the dtype's largest magnitude      1, 64 bit: 2
 ExactFloat     2^-1074 (float32: 2^-149)   largest finite number / unit       34 (float32: 5)
 FixedPoint     2^-fraction_bits            round(bound · 2^fraction_bits)     1
+Quantized      clip / (2^(bits−1) − 1)     2^(bits−1) − 1, or the size        1
 =============  ==========================  =================================  ================
 
+A protocol that sums modulo a power of two may sum *words* instead, no wider than the total needs: of 32 bits
+where every total of the roster's contributions provably fits (`ArrayEncoding.word_bits`), else the limbs.
+
 Encoding is local: nobody learns anything here. What a decoded total gives away is itself, low-order bits
-included (see `ExactFloat`). Rounding is to nearest, ties to even. ExactFloat rounds once, when the total is
-decoded; FixedPoint rounds each value to the grid, and a total of more than 53 bits to a double.
+included (see `ExactFloat`). ExactFloat rounds once, to nearest and ties to even, when the total is decoded.
 Source: IEEE 754-2019.
 """
 
@@ -30,8 +33,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import RangeError, SetupError
-from .limbs import Limbs, nearest_floats, negate_limbs
+from .errors import MisuseError, RangeError, SetupError
+from .limbs import Limbs, Words, nearest_floats, negate_limbs
+from .secret import RandomBytes
 
 MAX_CONTRIBUTIONS = 2**20
 
@@ -89,7 +93,7 @@ class ArrayEncoding(ABC):
 
     @property
     def size(self) -> int:
-        """Number of values."""
+        """Number of integers: one a value."""
         return math.prod(self.shape)
 
     @property
@@ -97,8 +101,30 @@ class ArrayEncoding(ABC):
         """Limbs of 64 bits an integer has: enough for MAX_CONTRIBUTIONS, whatever the roster."""
         return (MAX_CONTRIBUTIONS * self.bound).bit_length() // 64 + 1
 
-    def encode(self, array: NDArray[Any]) -> Limbs:
+    @property
+    def word_bits(self) -> int:
+        """Bits of a word: the narrowest of 32 and 64·limbs that holds every total, with its sign."""
+        return 32 if self.n_contributions * self.bound <= 2**31 - 1 else 64 * self.limbs
+
+    @property
+    def word_dtype(self) -> np.dtype[Any]:
+        """What words are stored as: uint32 or uint64."""
+        return np.dtype(np.uint32 if self.word_bits == 32 else np.uint64)
+
+    @property
+    def word_shape(self) -> tuple[int, ...]:
+        """Shape of the words: (size,), or (size, limbs) for more limbs than one."""
+        return (self.size, self.limbs) if self.limbs > 1 else (self.size,)
+
+    def encode(self, array: NDArray[Any], random_bytes: RandomBytes | None = None) -> Limbs:
         """Encode one holder's array.
+
+        Parameters
+        ----------
+        array : ndarray
+            Of the agreed dtype and shape.
+        random_bytes : callable, optional
+            Source of random bytes, for an encoding that rounds at random.
 
         Returns
         -------
@@ -110,6 +136,8 @@ class ArrayEncoding(ABC):
             The array has another dtype or shape than agreed.
         ValueRangeError
             A value is not finite or out of the declared range.
+        MisuseError
+            The encoding rounds at random and has no source to do it from.
         """
         if isinstance(array, np.ma.MaskedArray):
             raise SetupError(f"array {self.name!r} is masked: fill or leave out the masked values first")
@@ -119,7 +147,7 @@ class ArrayEncoding(ABC):
                 f"array {self.name!r} is {given.dtype}{given.shape}, expected {self.dtype}{self.shape}: "
                 "every holder contributes the same dtype and shape"
             )
-        return self._to_limbs(np.ascontiguousarray(given, dtype=self.dtype).reshape(-1))
+        return self._to_limbs(np.ascontiguousarray(given, dtype=self.dtype).reshape(-1), random_bytes)
 
     def decode(self, total: Limbs) -> NDArray[Any]:
         """Decode a sum of at most n_contributions encoded arrays.
@@ -147,8 +175,49 @@ class ArrayEncoding(ABC):
             )
         return self._from_limbs(np.asarray(total, dtype=np.uint64)).reshape(self.shape)
 
+    def to_words(self, limbs: Limbs) -> Words:
+        """Return integers as words, for sums modulo 2^word_bits.
+
+        Parameters
+        ----------
+        limbs : ndarray of uint64, shape (size, limbs)
+
+        Returns
+        -------
+        ndarray of word_dtype and word_shape
+            Words of 32 bits are a copy, wider ones the same memory.
+        """
+        if self.word_bits == 32:
+            return limbs[:, 0].astype(np.uint32)
+        return limbs.reshape(len(limbs), *self.word_shape[1:])
+
+    def from_words(self, words: Words) -> Limbs:
+        """Return words as integers, as `to_words` made them or summed modulo 2^word_bits.
+
+        Parameters
+        ----------
+        words : ndarray of word_dtype and word_shape
+
+        Returns
+        -------
+        ndarray of uint64, shape (size, limbs)
+
+        Raises
+        ------
+        MisuseError
+            The words are of another width or number.
+        """
+        if words.dtype != self.word_dtype or words.shape != self.word_shape:
+            raise MisuseError(
+                f"words of array {self.name!r} are {words.dtype}{words.shape}, "
+                f"expected {self.word_dtype}{self.word_shape}: sum what to_words returns"
+            )
+        if self.word_bits == 32:
+            words = words.view(np.int32).astype(np.int64).view(np.uint64)  # the sign is extended
+        return words.reshape(self.size, self.limbs).astype(np.uint64, copy=False)
+
     @abstractmethod
-    def _to_limbs(self, values: NDArray[Any]) -> Limbs:
+    def _to_limbs(self, values: NDArray[Any], random_bytes: RandomBytes | None) -> Limbs:
         """Encode a contiguous vector of the right dtype."""
 
     @abstractmethod
@@ -168,9 +237,9 @@ class ArrayEncoding(ABC):
                 f"the total of array {self.name!r} at flat index {int(np.argmax(bad))} {problem}"
             )
 
-    def _refuse_impossible(self, words: NDArray[np.int64]) -> None:
-        """Refuse single-limb totals that no n_contributions contributions sum to."""
-        largest = self.n_contributions * self.bound
+    def _refuse_impossible(self, words: NDArray[np.int64], bound: int) -> None:
+        """Refuse totals that no n_contributions integers up to `bound` sum to."""
+        largest = self.n_contributions * bound
         self._refuse_total(
             ~((words <= largest) & (words >= -largest)),
             f"exceeds what {self.n_contributions} contributions in range sum to: some message was wrong",
@@ -180,7 +249,7 @@ class ArrayEncoding(ABC):
 class IntegerArray(ArrayEncoding):
     """Integers of up to 64 bits, signed or not, and bool, as they are."""
 
-    def _to_limbs(self, values: NDArray[Any]) -> Limbs:
+    def _to_limbs(self, values: NDArray[Any], random_bytes: RandomBytes | None) -> Limbs:
         limbs = np.zeros((len(values), self.limbs), dtype=np.uint64)
         limbs[:, 0] = values.astype(np.uint64)
         if self.limbs > 1 and self.dtype.kind == "i":
@@ -194,7 +263,7 @@ class IntegerArray(ArrayEncoding):
         limits = np.iinfo(dtype)
         too_large = (words < limits.min) | (words > limits.max)
         if total.shape[1] == 1:
-            self._refuse_impossible(low.view(np.int64))
+            self._refuse_impossible(low.view(np.int64), self.bound)
         else:
             extension = (words >> 63).astype(np.uint64) if dtype.kind == "i" else np.zeros_like(low)
             too_large |= (total[:, 1:] != extension[:, None]).any(axis=1)
@@ -226,7 +295,7 @@ FLOAT_FORMATS = {
 class ExactFloatArray(ArrayEncoding):
     """Floats as integers in units of the smallest subnormal: sums are exact, rounded once at the end."""
 
-    def _to_limbs(self, values: NDArray[Any]) -> Limbs:
+    def _to_limbs(self, values: NDArray[Any], random_bytes: RandomBytes | None) -> Limbs:
         self._refuse_value(~np.isfinite(values), "not finite")
         form = FLOAT_FORMATS[self.dtype]
         bits = values.view(form.bits).astype(np.uint64)
@@ -251,40 +320,3 @@ class ExactFloatArray(ArrayEncoding):
             ~np.isfinite(floats), f"lies beyond {self.dtype}: scale the values down before summing"
         )
         return floats
-
-
-@dataclass(frozen=True, kw_only=True)
-class FixedPointArray(ArrayEncoding):
-    """Floats on the grid of multiples of 2^-fraction_bits, in one word of 64 bits.
-
-    Attributes
-    ----------
-    limit : float
-        B: every value satisfies |v| ≤ B; `bound` is round(B · 2^fraction_bits).
-    fraction_bits : int
-    """
-
-    limit: float
-    fraction_bits: int
-
-    @property
-    def limbs(self) -> int:
-        """One: the plan has proven that the total fits a signed word."""
-        return 1
-
-    def _to_limbs(self, values: NDArray[Any]) -> Limbs:
-        exact = values.astype(np.float64)
-        in_range = np.abs(exact) <= self.limit  # False for NaN
-        if not in_range.all():
-            self._refuse_value(~np.isfinite(exact), "not finite")
-            self._refuse_value(~in_range, "out of the declared range")
-        words = np.rint(np.ldexp(exact, self.fraction_bits)).astype(np.int64)
-        return words.view(np.uint64).reshape(-1, 1)
-
-    def _from_limbs(self, total: Limbs) -> NDArray[Any]:
-        words = total[:, 0].view(np.int64)
-        self._refuse_impossible(words)
-        if self.dtype == np.float32:
-            return nearest_floats(total, -self.fraction_bits, self.dtype)
-        # The conversion rounds; the scaling is exact, since the unit is no finer than 2^-1074.
-        return words.astype(np.float64) * math.ldexp(1.0, -self.fraction_bits)

@@ -16,16 +16,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..serialization.encoding_parameters import ExactFloat, FixedPoint, Integers
-from .encoding import (
-    FLOAT_FORMATS,
-    MAX_CONTRIBUTIONS,
-    ArrayEncoding,
-    ExactFloatArray,
-    FixedPointArray,
-    IntegerArray,
-)
+from ..serialization.encoding_parameters import EncodingParameters, FixedPoint, Integers, Quantized
+from .encoding import FLOAT_FORMATS, MAX_CONTRIBUTIONS, ArrayEncoding, ExactFloatArray, IntegerArray
 from .errors import SetupError
+from .grid_encodings import FixedPointArray, QuantizedArray
 
 Specification: TypeAlias = tuple[str, DTypeLike, tuple[int, ...]]  # name, dtype, shape of one array
 
@@ -34,7 +28,7 @@ LARGEST_WORD = 2**63 - 1
 
 
 def plan(
-    encoding: ExactFloat | FixedPoint | Integers | None,
+    encoding: EncodingParameters | None,
     specifications: Sequence[Specification],
     n_contributions: int,
 ) -> tuple[ArrayEncoding, ...]:
@@ -42,7 +36,7 @@ def plan(
 
     Parameters
     ----------
-    encoding : ExactFloat, FixedPoint, Integers or None
+    encoding : ExactFloat, FixedPoint, Quantized, Integers or None
         For the float arrays; None is ExactFloat for up to DEFAULT_EXACT_VALUES floats in all.
         Integer arrays always go as integers.
     specifications : sequence of (name, dtype, shape)
@@ -58,7 +52,8 @@ def plan(
     Raises
     ------
     SetupError
-        A dtype cannot be summed exactly, the totals would not fit, or too many floats without an encoding.
+        A dtype cannot be summed exactly, the totals would not fit, an array has no grid, or too many floats
+        without an encoding.
     """
     if not 1 <= n_contributions <= MAX_CONTRIBUTIONS:
         raise SetupError(f"{n_contributions} contributions, expected 1 to {MAX_CONTRIBUTIONS}")
@@ -107,7 +102,7 @@ def _check_specification(
 
 
 def _plan_array(
-    encoding: ExactFloat | FixedPoint | Integers | None,
+    encoding: EncodingParameters | None,
     name: str,
     dtype: np.dtype[Any],
     shape: tuple[int, ...],
@@ -116,6 +111,8 @@ def _plan_array(
     """Return the encoding of one array."""
     if dtype.kind == "f" and isinstance(encoding, FixedPoint):
         return _plan_fixed_point(encoding, name, dtype, shape, n_contributions)
+    if dtype.kind == "f" and isinstance(encoding, Quantized):
+        return _plan_quantized(encoding, name, dtype, shape, n_contributions)
     if dtype.kind == "f" and isinstance(encoding, Integers):
         raise SetupError(
             f"array {name!r} has dtype {dtype} under Integers(): contribute integers, or pass "
@@ -132,16 +129,23 @@ def _plan_fixed_point(
     encoding: FixedPoint, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], n_contributions: int
 ) -> FixedPointArray:
     """Prove that n contributions fit a signed word of 64 bits."""
-    bound = grid_bound(encoding.bound, encoding.fraction_bits)
+    grid = encoding.grid(name)
+    if grid is None:
+        raise SetupError(
+            f"array {name!r} has no bound, or no fraction bits, in {encoding}: name it there, "
+            "or give one number for every array"
+        )
+    limit, fraction_bits = grid
+    bound = grid_bound(limit, fraction_bits)
     if not n_contributions * bound <= LARGEST_WORD:
-        fitting = largest_fraction_bits(encoding.bound, n_contributions)
+        fitting = largest_fraction_bits(limit, n_contributions)
         remedy = (
             "use a smaller bound, or ExactFloat()"
             if fitting is None
             else f"use at most {fitting} fraction bits, or a smaller bound"
         )
         raise SetupError(
-            f"{n_contributions} contributions of up to {encoding.bound!r} with {encoding.fraction_bits} "
+            f"array {name!r}: {n_contributions} contributions of up to {limit!r} with {fraction_bits} "
             f"fraction bits reach {n_contributions * bound}, more than 2^63 - 1 = {LARGEST_WORD}: {remedy}"
         )
     return FixedPointArray(
@@ -150,6 +154,32 @@ def _plan_fixed_point(
         shape=shape,
         bound=bound,
         n_contributions=n_contributions,
-        limit=encoding.bound,
-        fraction_bits=encoding.fraction_bits,
+        limit=limit,
+        fraction_bits=fraction_bits,
+    )
+
+
+def _plan_quantized(
+    encoding: Quantized, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], n_contributions: int
+) -> QuantizedArray:
+    """Prove that the sum of n contributions at the clip is finite; as levels and count it always fits."""
+    clip = encoding.clip_of(name)
+    if clip is None:
+        raise SetupError(
+            f"array {name!r} has no clip in {encoding}: name it there, or give one for every array"
+        )
+    if not n_contributions * clip <= float(np.finfo(dtype).max):
+        raise SetupError(
+            f"array {name!r}: {n_contributions} contributions of up to {clip!r} lie beyond {dtype}: "
+            "declare a smaller clip"
+        )
+    levels = 2 ** (encoding.bits - 1) - 1
+    return QuantizedArray(
+        name=name,
+        dtype=dtype,
+        shape=shape,
+        bound=max(levels, math.prod(shape)),
+        n_contributions=n_contributions,
+        clip=clip,
+        levels=levels,
     )

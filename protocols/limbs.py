@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .errors import RangeError
 
 Limbs: TypeAlias = NDArray[np.uint64]  # (count, limbs): little-endian two's complement
+Words: TypeAlias = NDArray[np.uint32 | np.uint64]  # (count,), modulo 2^32 or 2^64; or limbs
 
 _ONE = np.uint64(1)
 

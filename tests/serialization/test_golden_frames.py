@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import tacit.serialization
 from tacit.serialization.codec import Frame, decode, digest, encode
-from tacit.serialization.encoding_parameters import ExactFloat, FixedPoint, Integers
+from tacit.serialization.encoding_parameters import ExactFloat, FixedPoint, Integers, Quantized
 from tacit.serialization.errors import DecodeError
 from tacit.serialization.forms import BUFFER_BYTES
 from tacit.serialization.link_messages import Sealed
@@ -132,6 +132,11 @@ EXAMPLES: dict[str, Message] = {
     "Integers_v1": Integers(),
     "ExactFloat_v1": ExactFloat(),
     "FixedPoint_v1": FixedPoint(bound=1000.0, fraction_bits=20),
+    "FixedPoint_v1.by_name": FixedPoint(
+        bound={"weights": 1.0, "bias": 100.0}, fraction_bits={"weights": 40, "bias": 20}
+    ),
+    "Quantized_v1": Quantized(bits=8, clip=2.5),
+    "Quantized_v1.by_name": Quantized(bits=31, clip={"weights": 0.1, "Köln": 1e6}),
 }
 
 # What the error of each bad frame says: it must be refused for the reason in its name.
@@ -170,6 +175,7 @@ BAD = {
     "float_of_32_bits": "canonical",
     "float_for_integer": "fields of PartialSum",
     "format_unknown": "format",
+    "grid_of_half_an_array": "fields of FixedPoint",
     "grid_of_infinite_bound": "fields of FixedPoint",
     "header_cut_short": "well formed",
     "header_of_no_array": "well formed",
@@ -184,6 +190,7 @@ BAD = {
     "nested_of_another_class": "unexpected",
     "nested_too_deep": "deep",
     "none_for_text": "fields of Refusal",
+    "number_for_a_map": "well formed",
     "reserved_byte": "well formed",
     "session_too_short": "fields of Finished",
     "surrogate_in_text": "well formed",

@@ -74,6 +74,11 @@ def replaced(header: bytes, old: bytes, new: bytes) -> bytes:
     return header.replace(old, new)
 
 
+def fixed_point(bound: Any, fraction_bits: Any) -> bytes:
+    """Build a FixedPoint."""
+    return pack(1, "FixedPoint", 1, bound, fraction_bits)
+
+
 def integer(code: int, data: bytes) -> Any:
     """Build an extension where an integer belongs."""
     return msgpack.ExtType(code, data)
@@ -130,19 +135,20 @@ BAD: dict[str, list[bytes]] = {
     "field_too_many": [pack(*FINISHED, True)],
     "float_of_32_bits": [
         replaced(
-            pack(1, "FixedPoint", 1, 0.5, 20),
+            fixed_point({"": 0.5}, {"": 20}),
             b"\xcb" + struct.pack(">d", 0.5),
             b"\xca" + struct.pack(">f", 0.5),
         )
     ],
     "float_for_integer": [partial_sum(1.0, CIPHERTEXTS)],
     "format_unknown": [pack(2, *FINISHED[1:])],
-    "grid_of_infinite_bound": [pack(1, "FixedPoint", 1, float("inf"), 20)],
+    "grid_of_half_an_array": [fixed_point({"x": 0.5, "y": 0.5}, {"x": 20})],
+    "grid_of_infinite_bound": [fixed_point({"": float("inf")}, {"": 20})],
     "header_cut_short": [pack(*FINISHED)[:-1]],
     "header_of_no_array": [msgpack.packb("Finished")],
     "header_with_bytes_left_over": [pack(*FINISHED) + b"\xc0"],
     "integer_for_bool": [pack(*FINISHED[:-1], 1)],
-    "integer_for_float": [pack(1, "FixedPoint", 1, 5, 20)],
+    "integer_for_float": [fixed_point({"": 5}, {"": 20})],
     "integer_not_minimal": [replaced(moduli(77), b"\x4d", b"\xcc\x4d")],
     "map_for_a_tuple": [pack(1, "RingParameters", 1, {})],
     "message_unknown": [pack(1, "Finish", 1, SESSION, True)],
@@ -151,6 +157,7 @@ BAD: dict[str, list[bytes]] = {
     "nested_of_another_class": [invitation(["Finished", 1, SESSION, True])],
     "nested_too_deep": [deep()],
     "none_for_text": [refusal(None)],
+    "number_for_a_map": [fixed_point(0.5, 20)],
     "reserved_byte": [replaced(pack(*FINISHED), b"\xc3", b"\xc1")],
     "session_too_short": [pack(1, "Finished", 1, bytes(31), True)],
     "surrogate_in_text": [replaced(refusal("xyz"), b"xyz", b"\xed\xa0\x80")],
