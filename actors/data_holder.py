@@ -201,13 +201,13 @@ class DataHolder(Party):
         model = self._models.get(invitation.definition)
         if model is None:
             raise Declined(NOT_ALLOWED, "the model is not installed here")
-        if not self._release_memory().allows(invitation, colluding=protocol.colluding):
+        n_holders = len(Roster(invitation.roster).holders)
+        if not self._release_memory().allows(invitation, dispensable=protocol.dispensable(n_holders)):
             raise Declined(ALREADY_RELEASED)
         try:
             arrays = contribute(model, self._data, invitation.query)
         except BaseException as error:  # noqa: BLE001 - a SystemExit in a model must not end this process
             raise self._failure(error) from None
-        n_holders = len(Roster(invitation.roster).holders)
         void = invitation.query.may_fail or not self._simulation
         return prepare(arrays, invitation.encoding, n_holders, void=void)
 

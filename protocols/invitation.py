@@ -19,6 +19,7 @@ old `Begin` meets fresh keys.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..serialization.codec import digest, unsigned_digest, with_signature
-from ..serialization.encoding_parameters import ExactFloat, FixedPoint, Integers
+from ..serialization.encoding_parameters import EncodingParameters
 from ..serialization.schema import Message
 from ..serialization.session_messages import (
     Abort,
@@ -47,7 +48,7 @@ from .errors import InvalidMessageError, RefusedError, SetupError
 from .key_agreement import Identity, SessionKeys, verify
 from .limbs import Limbs
 from .party import PartyId, Roster
-from .secret import Secret
+from .secret import RandomBytes, Secret
 
 S = TypeVar("S", Invitation, Ready, Begin, Closed)
 
@@ -74,6 +75,25 @@ class Declined(Exception):  # noqa: N818 - not a fault: a holder's answer
         self.reason = reason
         self.details = details
         super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the coordinator knows when it fixes a protocol's parameters: who is ready, with what.
+
+    Attributes
+    ----------
+    session : bytes
+    roster : Roster
+    present : tuple of PartyId
+        The holders that are ready, in roster order.
+    encodings : tuple of ArrayEncoding
+    """
+
+    session: bytes
+    roster: Roster
+    present: tuple[PartyId, ...]
+    encodings: tuple[ArrayEncoding, ...]
 
 
 @dataclass(frozen=True)
@@ -200,13 +220,18 @@ def encodings_for(
     encoding: Message | None, specifications: Sequence[ArraySpecification], n_contributions: int
 ) -> tuple[ArrayEncoding, ...]:
     """Return the encoding of every array, proven from the roster; `SetupError` if it cannot carry the sum."""
-    if not isinstance(encoding, ExactFloat | FixedPoint | Integers | None):
+    if not isinstance(encoding, EncodingParameters | None):
         raise SetupError("the invitation's encoding is none that is known here")
     return plan(encoding, [(s.name, s.dtype, s.shape) for s in specifications], n_contributions)
 
 
 def prepare(
-    arrays: Mapping[str, NDArray[Any]], encoding: Message | None, n_contributions: int, *, void: bool
+    arrays: Mapping[str, NDArray[Any]],
+    encoding: Message | None,
+    n_contributions: int,
+    *,
+    void: bool,
+    random_bytes: RandomBytes = os.urandom,
 ) -> Prepared:
     """Encode a holder's arrays.
 
@@ -220,6 +245,8 @@ def prepare(
         Holders of the roster.
     void : bool
         Whether a value out of range voids the session in secret, instead of being refused in the open.
+    random_bytes : callable
+        With which `Quantized` rounds without bias; the operating system's by default.
 
     Raises
     ------
@@ -229,7 +256,9 @@ def prepare(
     specifications = specify(arrays)
     try:
         encodings = encodings_for(encoding, specifications, n_contributions)
-        words = tuple(array_encoding.encode(arrays[array_encoding.name]) for array_encoding in encodings)
+        words = tuple(
+            array_encoding.encode(arrays[array_encoding.name], random_bytes) for array_encoding in encodings
+        )
     except ValueRangeError as error:
         if void:
             return Prepared(specifications, None)
@@ -295,6 +324,11 @@ def check_begin(invitation: Invitation, roster: Roster, own: Ready, begin: Begin
         except InvalidMessageError as error:
             # One of the two is lying: the coordinator may have shown that holder another invitation.
             raise InvalidMessageError(error.problem, suspects=[coordinator, ready.holder]) from None
+    fresh = [invitation.ephemeral, *(ready.ephemeral for ready in begin.ready)]
+    if len(set(fresh)) < len(fresh):
+        raise InvalidMessageError(
+            "a Begin in which two parties have one fresh key", suspects=[coordinator, *present]
+        )
 
 
 # Roles
@@ -304,7 +338,7 @@ async def open_session(
     channel: Channel,
     keys: SessionKeys,
     invitation: Invitation,
-    fix_parameters: Callable[[tuple[ArrayEncoding, ...]], Awaitable[Message]],
+    fix_parameters: Callable[[Opening], Awaitable[Message]],
     *,
     needed: int,
 ) -> Opened:
@@ -342,7 +376,7 @@ async def open_session(
     begin = Begin(
         session=invitation.session,
         ready=tuple(ready.values()),
-        parameters=await fix_parameters(encodings),
+        parameters=await fix_parameters(Opening(invitation.session, roster, tuple(ready), encodings)),
         signature=NO_SIGNATURE,
     )
     begin = signed(begin, keys.identity)

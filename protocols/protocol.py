@@ -19,11 +19,13 @@ from ..serialization.session_messages import Abort, Begin, Closed, Finished, Inv
 from .channel import Channel, Role
 from .encoding import ArrayEncoding
 from .errors import AbortedError, DropoutError, SetupError
+from .grid_encodings import QuantizedArray
 from .invitation import (
     NO_SIGNATURE,
     NOT_ALLOWED,
     Declined,
     Opened,
+    Opening,
     Prepared,
     is_signed,
     join_session,
@@ -101,12 +103,15 @@ class Aggregate:
         The session's identifier.
     binding : bytes
         Hash over everything that the parties agreed on.
+    clipped : dict of str to int
+        How many values all holders together have clipped, by array, if the encoding clips.
     """
 
     arrays: Mapping[str, NDArray[Any]]
     holders: tuple[PartyId, ...]
     session: bytes
     binding: bytes
+    clipped: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +180,8 @@ class Protocol(ABC, Generic[Memory]):
         """Kinds of message: holder to coordinator, coordinator to holder, holder to holder."""
 
     @abstractmethod
-    async def fix_parameters(
-        self, channel: Channel, encodings: tuple[ArrayEncoding, ...], memory: Memory
-    ) -> Message:
-        """Fix the parameters once all shapes are known."""
+    async def fix_parameters(self, channel: Channel, opening: Opening, memory: Memory) -> Message:
+        """Fix the parameters, at the coordinator, once it is known who is ready with what."""
 
     @abstractmethod
     async def coordinator(
@@ -210,11 +213,25 @@ class Protocol(ABC, Generic[Memory]):
     async def afterwards(self, channel: Channel, opened: Opened, memory: Memory) -> None:
         """Do, at a holder and after its session, what makes the next one faster; nothing by default."""
 
-    def check_roster(self, roster: Roster) -> None:
-        """Refuse a roster with too few holders: the sum would uncover an input."""
-        if len(roster.holders) < self.minimum_holders:
+    def dispensable(self, n_holders: int) -> int:
+        """Return without the release of how many of so many holders a total may exist, counting those who lie.
+
+        So more than these must have signed that they released nothing before a question is asked again over
+        fewer; by default, all are needed and only the colluding ones may lie.
+        """
+        return self.colluding
+
+    def check_number(self, n_holders: int) -> None:
+        """Refuse too few holders: the sum would uncover an input.
+
+        Raises
+        ------
+        SetupError
+            Also if an option does not suit so many.
+        """
+        if n_holders < self.minimum_holders:
             raise SetupError(
-                f"{self.title} needs at least {self.minimum_holders} holders, {len(roster.holders)} given: "
+                f"{self.title} needs at least {self.minimum_holders} holders, {n_holders} given: "
                 "with fewer, the sum has one honest input"
             )
 
@@ -248,13 +265,13 @@ def coordinator_role(
     """
 
     async def role(channel: Channel) -> Aggregate:
-        protocol.check_roster(keys.roster)
         n_holders = len(keys.roster.holders)
+        protocol.check_number(n_holders)
         opened = await open_session(
             channel,
             keys,
             invitation,
-            lambda encodings: protocol.fix_parameters(channel, encodings, memory),
+            lambda opening: protocol.fix_parameters(channel, opening, memory),
             needed=protocol.needed(n_holders) if go_on else n_holders,
         )
         try:
@@ -265,7 +282,12 @@ def coordinator_role(
         totals = zip(opened.encodings, summed.words, strict=True)
         arrays = {encoding.name: encoding.decode(total) for encoding, total in totals}
         channel.broadcast(opened.present, Finished(session=opened.session, released=True))
-        return Aggregate(arrays, summed.holders, opened.session, opened.binding)
+        clipped = {
+            encoding.name: encoding.clipped(total)
+            for encoding, total in zip(opened.encodings, summed.words, strict=True)
+            if isinstance(encoding, QuantizedArray)
+        }
+        return Aggregate(arrays, summed.holders, opened.session, opened.binding, clipped)
 
     return role
 
@@ -292,9 +314,9 @@ def holder_role(
         return examine(invitation)
 
     async def take_part(channel: Channel) -> bool:
-        protocol.check_roster(keys.roster)
-        needed = protocol.needed(len(keys.roster.holders))
-        joined = await join_session(channel, keys, examine_options, needed=needed)
+        n_holders = len(keys.roster.holders)
+        protocol.check_number(n_holders)
+        joined = await join_session(channel, keys, examine_options, needed=protocol.needed(n_holders))
         if joined is None:
             return False
         opened, prepared = joined

@@ -43,7 +43,7 @@ from ..serialization.schema import Message
 from .channel import Channel
 from .encoding import ArrayEncoding
 from .errors import InvalidMessageError, SetupError
-from .invitation import Opened
+from .invitation import Opened, Opening
 from .key_agreement import SessionKeys
 from .limbs import Limbs
 from .packing import packing_for
@@ -237,11 +237,10 @@ class RingPaillier(Protocol[RingMemory]):
         return RingMemory()
 
     async def fix_parameters(
-        self, channel: Channel, encodings: tuple[ArrayEncoding, ...], memory: RingMemory
+        self, channel: Channel, opening: Opening, memory: RingMemory
     ) -> RingParameters:
         """Make as many keys as the widest value needs, unless they are there already."""
-        n_holders = encodings[0].n_contributions if encodings else self.minimum_holders
-        n_keys = keys_needed(encodings, n_holders, self.key_bits)
+        n_keys = keys_needed(opening.encodings, len(opening.roster.holders), self.key_bits)
         kept = [] if self.fresh_keys else memory.keys
         moduli = [n for n in kept if n.bit_length() == self.key_bits]
         while len(moduli) < n_keys:

@@ -2,11 +2,11 @@
 
 The same question over the holders U, and then over U without v, gives v's own value by subtraction. So a
 holder that has released a question over one set answers it over another set only if the first sum cannot
-exist: more than `colluding` holders of that session must have signed that they had released nothing when it
-was broken off (one of them is honest then, and without it there is no total).
+exist: more than `dispensable` holders of that session must have signed that they had released nothing when it
+was broken off (in a ring, where every release is needed, one of them is honest then and without it there is no total).
 
 Adversary: a coordinator that claims a loss which did not happen, or opens two sessions at once, together
-with up to `colluding` holders. The memory lasts as long as the process: a holder that starts anew joins with
+with colluding holders. The memory lasts as long as the process: a holder that starts anew joins with
 a new identity.
 """
 
@@ -31,7 +31,7 @@ class Release:
 
     session: bytes
     holders: frozenset[PartyId]
-    colluding: int  # as many as that session promised to withstand
+    dispensable: int  # holders without whose release that session's total may exist
 
 
 class ReleaseMemory:
@@ -52,20 +52,20 @@ class ReleaseMemory:
         self._examined: dict[bytes, int] = {}
         self._lock = threading.Lock()
 
-    def allows(self, invitation: Invitation, *, colluding: int) -> bool:
+    def allows(self, invitation: Invitation, *, dispensable: int) -> bool:
         """Whether answering cannot, with what was released before, isolate a holder.
 
         Parameters
         ----------
         invitation : Invitation
             What is asked, over which holders, with what signed words about sessions that broke.
-        colluding : int
-            Holders that may pool with the coordinator.
+        dispensable : int
+            Holders without whose release a total may exist, those who lie included.
         """
         with self._lock:
-            allowed = self._allows(invitation, frozenset(Roster(invitation.roster).holders), colluding)
+            allowed = self._allows(invitation, frozenset(Roster(invitation.roster).holders), dispensable)
             if allowed:
-                self._examined[invitation.session] = colluding
+                self._examined[invitation.session] = dispensable
             if len(self._examined) > EXAMINED_KEPT:  # of sessions that broke off before a release
                 del self._examined[next(iter(self._examined))]
             return allowed
@@ -91,10 +91,10 @@ class ReleaseMemory:
             sessions at once.
         """
         with self._lock:
-            colluding = self._examined.pop(invitation.session, None)
-            if colluding is None:
+            dispensable = self._examined.pop(invitation.session, None)
+            if dispensable is None:
                 raise MisuseError("a release is recorded once, and examined before")
-            if not self._allows(invitation, frozenset(holders), colluding):
+            if not self._allows(invitation, frozenset(holders), dispensable):
                 roster = Roster(invitation.roster)
                 if set(holders) < set(roster.holders):
                     raise AbortedError(party=self._me, reason=ALREADY_RELEASED)
@@ -102,14 +102,14 @@ class ReleaseMemory:
                     "two sessions at once on one question, over different holders",
                     culprits=[roster.coordinator],
                 )
-            release = Release(invitation.session, frozenset(holders), colluding)
+            release = Release(invitation.session, frozenset(holders), dispensable)
             self._releases.setdefault(question(invitation), []).append(release)
 
-    def _allows(self, invitation: Invitation, holders: frozenset[PartyId], colluding: int) -> bool:
+    def _allows(self, invitation: Invitation, holders: frozenset[PartyId], dispensable: int) -> bool:
         return all(
             release.holders == holders
             or cannot_exist(
-                release, invitation.previous, self._roster, colluding=max(colluding, release.colluding)
+                release, invitation.previous, self._roster, dispensable=max(dispensable, release.dispensable)
             )
             for release in self._releases.get(question(invitation), ())
         )
@@ -121,7 +121,7 @@ def question(invitation: Invitation) -> bytes:
     return invitation.definition + arrays
 
 
-def cannot_exist(release: Release, closed: Sequence[Closed], roster: Roster, *, colluding: int) -> bool:
+def cannot_exist(release: Release, closed: Sequence[Closed], roster: Roster, *, dispensable: int) -> bool:
     """Whether enough holders of a broken session have signed that they had released nothing."""
     unreleased = {
         word.holder
@@ -131,4 +131,4 @@ def cannot_exist(release: Release, closed: Sequence[Closed], roster: Roster, *, 
         and word.holder in release.holders & set(roster)
         and is_signed(word, roster, PartyId(word.holder))
     }
-    return len(unreleased) > colluding
+    return len(unreleased) > dispensable

@@ -80,7 +80,13 @@ class Network:
     def examine(self, name: str) -> Callable[[Invitation], Prepared]:
         def examine(invitation: Invitation) -> Prepared:
             holders = len(Roster(invitation.roster).holders)
-            return prepare(self.contributions[name], invitation.encoding, holders, void=self.voids)
+            return prepare(
+                self.contributions[name],
+                invitation.encoding,
+                holders,
+                void=self.voids,
+                random_bytes=self.simulation.random_bytes,
+            )
 
         return examine
 

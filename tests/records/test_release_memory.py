@@ -81,35 +81,35 @@ def record(memory: ReleaseMemory, invited: Invitation) -> None:
 def memory_of(*released: Invitation) -> ReleaseMemory:
     memory = ReleaseMemory(ME, ROSTER)
     for invited in released:
-        assert memory.allows(invited, colluding=1)
+        assert memory.allows(invited, dispensable=1)
         record(memory, invited)
     return memory
 
 
 def test_a_first_question_is_answered() -> None:
-    assert ReleaseMemory(ME, ROSTER).allows(invitation(), colluding=1)
+    assert ReleaseMemory(ME, ROSTER).allows(invitation(), dispensable=1)
 
 
 def test_the_same_question_over_the_same_set_is_answered_again() -> None:
-    assert memory_of(invitation()).allows(invitation(SECOND), colluding=1)
+    assert memory_of(invitation()).allows(invitation(SECOND), dispensable=1)
 
 
 @pytest.mark.parametrize("lost", ["b", "c", "d"])
 def test_the_same_question_over_one_holder_fewer_is_refused(lost: str) -> None:
-    assert not memory_of(invitation()).allows(invitation(SECOND, lost=[lost]), colluding=1)
+    assert not memory_of(invitation()).allows(invitation(SECOND, lost=[lost]), dispensable=1)
 
 
 def test_the_same_question_over_one_holder_more_is_refused() -> None:
-    assert not memory_of(invitation(lost=["d"])).allows(invitation(SECOND), colluding=1)
+    assert not memory_of(invitation(lost=["d"])).allows(invitation(SECOND), dispensable=1)
 
 
 def test_a_different_question_over_another_set_is_answered() -> None:
-    assert memory_of(invitation()).allows(invitation(SECOND, lost=["d"], theta=2.0), colluding=1)
+    assert memory_of(invitation()).allows(invitation(SECOND, lost=["d"], theta=2.0), dispensable=1)
 
 
 def test_another_model_is_a_different_question() -> None:
     other = invitation(SECOND, lost=["d"], definition=b"\x01" * 32)
-    assert memory_of(invitation()).allows(other, colluding=1)
+    assert memory_of(invitation()).allows(other, dispensable=1)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_another_model_is_a_different_question() -> None:
     ids=["step", "may_fail", "protocol", "key"],
 )
 def test_a_question_in_other_clothes_is_the_same_question(changes: dict[str, Any]) -> None:
-    assert not memory_of(invitation()).allows(invitation(SECOND, lost=["d"], **changes), colluding=1)
+    assert not memory_of(invitation()).allows(invitation(SECOND, lost=["d"], **changes), dispensable=1)
 
 
 # The signed word of those who had released nothing
@@ -168,24 +168,24 @@ def test_enough_true_words_and_no_others_allow_a_smaller_set(
     words: list[Closed], colluding: int, allowed: bool
 ) -> None:
     again = invitation(SECOND, lost=["d"], previous=words)
-    assert memory_of(invitation()).allows(again, colluding=colluding) == allowed
+    assert memory_of(invitation()).allows(again, dispensable=colluding) == allowed
 
 
 def test_every_earlier_session_has_to_be_accounted_for() -> None:
     memory = memory_of(invitation(FIRST), invitation(SECOND))
     words = [word("b", FIRST), word("c", FIRST)]
-    assert not memory.allows(invitation(THIRD, lost=["d"], previous=words), colluding=1)
+    assert not memory.allows(invitation(THIRD, lost=["d"], previous=words), dispensable=1)
     words += [word("b", SECOND), word("c", SECOND)]
-    assert memory.allows(invitation(THIRD, lost=["d"], previous=words), colluding=1)
+    assert memory.allows(invitation(THIRD, lost=["d"], previous=words), dispensable=1)
 
 
 def test_a_holder_that_is_not_pinned_counts_for_nothing() -> None:
     # An invitation may name anybody; a word counts only under an identity that is pinned here.
     memory = ReleaseMemory(ME, ROSTER.without(["c"]))
-    memory.allows(invitation(), colluding=1)
+    memory.allows(invitation(), dispensable=1)
     record(memory, invitation())
     words = [word("b"), word("c")]
-    assert not memory.allows(invitation(SECOND, lost=["d"], previous=words), colluding=1)
+    assert not memory.allows(invitation(SECOND, lost=["d"], previous=words), dispensable=1)
 
 
 # Two sessions at once
@@ -194,8 +194,8 @@ def test_a_holder_that_is_not_pinned_counts_for_nothing() -> None:
 def test_two_sessions_at_once_over_two_sets_release_only_one() -> None:
     memory = ReleaseMemory(ME, ROSTER)
     over_all, over_fewer = invitation(FIRST), invitation(SECOND, lost=["d"])
-    assert memory.allows(over_all, colluding=1)
-    assert memory.allows(over_fewer, colluding=1), "nothing is released yet"
+    assert memory.allows(over_all, dispensable=1)
+    assert memory.allows(over_fewer, dispensable=1), "nothing is released yet"
     record(memory, over_all)
     with pytest.raises(EquivocationError) as caught:
         record(memory, over_fewer)
@@ -206,23 +206,23 @@ def test_fewer_are_left_than_released_it_before() -> None:
     # The first sum was over all; when the second is to be unmasked, somebody is gone: the difference would be theirs.
     memory = memory_of(invitation(FIRST))
     again = invitation(SECOND)
-    assert memory.allows(again, colluding=1)
+    assert memory.allows(again, dispensable=1)
     with pytest.raises(AbortedError, match=ALREADY_RELEASED):
         memory.record(again, [PartyId(name) for name in "abc"])
 
 
 def test_what_was_released_over_those_left_is_not_released_over_all() -> None:
     memory = ReleaseMemory(ME, ROSTER)
-    memory.allows(invitation(FIRST), colluding=1)
+    memory.allows(invitation(FIRST), dispensable=1)
     memory.record(invitation(FIRST), [PartyId(name) for name in "abc"])
-    assert not memory.allows(invitation(SECOND), colluding=1)
-    assert memory.allows(invitation(THIRD, lost=["d"]), colluding=1)
+    assert not memory.allows(invitation(SECOND), dispensable=1)
+    assert memory.allows(invitation(THIRD, lost=["d"]), dispensable=1)
 
 
 def test_of_many_sessions_at_once_in_threads_only_one_set_is_released() -> None:
     memory = ReleaseMemory(ME, ROSTER)
     asked = [invitation(bytes([9, n]) * 16, lost=["bcd"[n % 3]]) for n in range(24)]
-    assert all(memory.allows(invited, colluding=1) for invited in asked)
+    assert all(memory.allows(invited, dispensable=1) for invited in asked)
     released: list[tuple[str, ...]] = []
     barrier = threading.Barrier(len(asked))
 
@@ -255,7 +255,7 @@ def test_a_release_is_recorded_once_and_only_after_it_was_examined() -> None:
 def test_what_was_refused_cannot_be_recorded() -> None:
     memory = memory_of(invitation())
     smaller = invitation(SECOND, lost=["d"])
-    assert not memory.allows(smaller, colluding=1)
+    assert not memory.allows(smaller, dispensable=1)
     with pytest.raises(MisuseError):
         record(memory, smaller)
 
@@ -264,7 +264,7 @@ def test_sessions_that_never_released_do_not_pile_up() -> None:
     memory = ReleaseMemory(ME, ROSTER)
     asked = invitation()
     for n in range(EXAMINED_KEPT + 5):
-        memory.allows(dataclasses.replace(asked, session=n.to_bytes(32, "big")), colluding=1)
+        memory.allows(dataclasses.replace(asked, session=n.to_bytes(32, "big")), dispensable=1)
     assert len(memory._examined) == EXAMINED_KEPT
 
 
@@ -304,7 +304,7 @@ class Study:
         releases = self.releases[name]
 
         def examine(asked: Invitation) -> Prepared:
-            if not releases.allows(asked, colluding=RING.colluding):
+            if not releases.allows(asked, dispensable=RING.colluding):
                 raise Declined(ALREADY_RELEASED)
             return prepare(network.contributions[name], None, len(network.contributions), void=False)
 
