@@ -127,7 +127,7 @@ class Section:
     remarks: tuple[str, ...] = ()
 
 
-SCALES = {"µs": 1e6, "ms": 1e3, "s": 1.0}
+SCALES = {"ns": 1e9, "µs": 1e6, "ms": 1e3, "s": 1.0}
 
 
 def compare(
