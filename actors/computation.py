@@ -145,6 +145,7 @@ class Computation:
         if lost:
             await self.events.put(Lost(tuple(lost)))
         if lost and self.n_passes > 1:
+            self.loss = self._dropout(lost)
             raise HoldersChanged(query)
         return aggregate.arrays
 
