@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
-from .coordinator import Coordinator
-from .data_holder import DataHolder
+from .coordinator_host import CoordinatorHost
 from .errors import PeerUnreachableError
+from .holder_host import HolderHost
 from .repository import ModelRepository
 
 START_SECONDS = 120.0
@@ -25,8 +25,8 @@ LEAVE_SECONDS = 2.0
 
 _GROUPS = {"control": 8}
 
-# A party that restarts has lost its secrets, and joins anew; the repository has none.
-_PARTY: dict[str, Any] = {
+# A host that restarts has lost the secrets of its parties, which join anew; the repository has none.
+_HOST: dict[str, Any] = {
     "num_cpus": 0,
     "max_restarts": 0,
     "max_task_retries": 0,
@@ -96,13 +96,13 @@ def is_running() -> bool:
 
 
 def start_coordinator(name: str, protocol: Any, repository: Any) -> Any:
-    """Start the coordinator's actor."""
-    return ray.remote(**_PARTY)(Coordinator).remote(name, protocol, repository)
+    """Start the coordinator's process."""
+    return ray.remote(**_HOST)(CoordinatorHost).remote(name, protocol, repository)
 
 
-def start_holder(name: str, data: Any, *, simulation: bool) -> Any:
-    """Start a data holder's actor."""
-    return ray.remote(**_PARTY)(DataHolder).remote(name, data, simulation=simulation)
+def start_holders(names: Sequence[str], rows: Sequence[Any], *, simulation: bool) -> Any:
+    """Start one process for data holders; large rows go there through shared memory, without a copy."""
+    return ray.remote(**_HOST)(HolderHost).remote(names, *rows, simulation=simulation)
 
 
 def start_repository(folder: str) -> Any:
@@ -110,16 +110,23 @@ def start_repository(folder: str) -> Any:
     return ray.remote(**_REPOSITORY)(ModelRepository).remote(folder)
 
 
-def introduce(parties: Mapping[str, Any]) -> None:
+def introduce(hosts: Mapping[str, Any]) -> None:
     """Have every party pin the identities of all others.
+
+    Parameters
+    ----------
+    hosts : mapping of str to actor handle
+        What a user calls each process, and its host; the coordinator's first.
 
     Raises
     ------
     PeerUnreachableError
-        If an actor cannot start.
+        If a process cannot start.
     """
-    identities = [_answer(name, handle.introduce.remote()) for name, handle in parties.items()]
-    connecting = {name: handle.connect.remote(identities, dict(parties)) for name, handle in parties.items()}
+    introducing = {name: handle.introduce.remote() for name, handle in hosts.items()}
+    introduced = [_answer(name, reference) for name, reference in introducing.items()]
+    handles = list(hosts.values())
+    connecting = {name: handle.connect.remote(introduced, handles) for name, handle in hosts.items()}
     for name, reference in connecting.items():
         _answer(name, reference)
 

@@ -7,14 +7,13 @@ progress and result come back as a stream of events.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
 
-from ..protocols.errors import AbortedError, SetupError
+from ..protocols.errors import AbortedError
 from ..protocols.party import PartyId
 from ..protocols.protocol import Protocol
 from ..serialization.schema import Message
@@ -22,9 +21,6 @@ from .computation import Computation
 from .errors import PeerUnreachableError, cause_of
 from .events import Event, Failure, Result
 from .party import Party
-
-PING_SECONDS = 0.5
-SILENCE_SECONDS = 5.0  # longer than a library call that holds the interpreter's lock
 
 
 class Coordinator(Party):
@@ -47,54 +43,11 @@ class Coordinator(Party):
         self.protocol = protocol
         self.repository = repository
         self.memory = protocol.memory()
-        self.handles: Mapping[str, Any] = {}
         self.lost: set[PartyId] = set()
         self.summed: set[PartyId] = set()  # holders whose contributions are in some total that was revealed
-        self._watching: dict[PartyId, asyncio.Task[None]] = {}
         self._computations: dict[str, asyncio.Task[None]] = {}
         self._records: set[asyncio.Task[None]] = set()
         self._recording = asyncio.Lock()  # so that records keep the order of the sums
-
-    async def connect(self, parties: list[bytes], handles: Mapping[str, Any]) -> None:
-        """Pin the identities, and watch over the holders from now on."""
-        await super().connect(parties, handles)
-        self.handles = handles
-        loop = asyncio.get_running_loop()
-        self._watching = {holder: loop.create_task(self._watch(holder)) for holder in self.roster.holders}
-
-    async def install(self, definition: bytes, shared: list[Any]) -> None:
-        """Have every living holder hold a model ready; in a simulation only.
-
-        Parameters
-        ----------
-        definition : bytes
-            Its content hash.
-        shared : list with one ObjectRef
-            The model.
-
-        Raises
-        ------
-        SetupError
-            If a holder cannot load it.
-        """
-        await asyncio.gather(
-            *(
-                self._unless_lost(holder, self.handles[holder].install.remote(definition, *shared))
-                for holder in self.roster.holders
-            )
-        )
-
-    async def _unless_lost(self, holder: PartyId, answer: Any) -> None:
-        """Wait for a holder's answer, or until it is lost: one that hangs never answers."""
-        answered = asyncio.ensure_future(_settled(answer))
-        await asyncio.wait({answered, self._watching[holder]}, return_when=asyncio.FIRST_COMPLETED)
-        if not answered.done():
-            answered.cancel()
-            return
-        try:
-            answered.result()
-        except RayTaskError as error:
-            raise _not_installed(holder, error) from None
 
     async def compute(
         self, computation: str, model: Any, definition: bytes, encoding: Message | None, on_dropout: str
@@ -137,10 +90,15 @@ class Coordinator(Party):
 
     async def leave(self) -> None:
         """Break everything off, once what was revealed is on record."""
-        for task in [*self._computations.values(), *self._watching.values()]:
+        for task in self._computations.values():
             task.cancel()
         await super().leave()
         await asyncio.gather(*self._records, return_exceptions=True)
+
+    def lose(self, party: PartyId) -> None:
+        """Tell every session that a holder is gone, and have none with it from now on."""
+        self.lost.add(party)
+        super().lose(party)
 
     def record(self, revealed: dict[str, Any]) -> asyncio.Task[None]:
         """Have the repository note what was revealed; a task that outlives the computation."""
@@ -158,63 +116,8 @@ class Coordinator(Party):
         except RayTaskError as error:
             raise cause_of(error) from None
 
-    def _peer_lost(self, party: PartyId) -> None:
-        self.lost.add(party)
-        super()._peer_lost(party)
-
-    async def _watch(self, holder: PartyId) -> None:
-        """Notice a holder whose process dies (at once) or falls silent."""
-        handle = self.handles[holder]
-        gone = asyncio.ensure_future(_ended(handle))
-        try:
-            while not gone.done():
-                answer = asyncio.ensure_future(_answers(handle))
-                await asyncio.wait(
-                    {gone, answer}, timeout=SILENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
-                if not answer.done() or not answer.result():
-                    answer.cancel()
-                    break
-                await asyncio.wait({gone}, timeout=PING_SECONDS)
-        finally:
-            gone.cancel()
-        self._peer_lost(holder)
-
 
 def _tell_cancelled(party: PartyId, events: asyncio.Queue[Event], task: asyncio.Task[None]) -> None:
     """End the stream of events of a computation that was broken off: whoever waits must not wait for ever."""
     if task.cancelled():
         events.put_nowait(Failure(AbortedError(party=party, reason="cancelled")))
-
-
-def _not_installed(holder: PartyId, error: RayTaskError) -> Exception:
-    """Return what a user is told of a model that a holder could not take: its own word, or what Python lacks."""
-    cause = cause_of(error)
-    if cause is not error:
-        return cause
-    problem = str(getattr(error, "cause", None) or error).partition("\n")[0]
-    return SetupError(
-        f"{holder} cannot load the model or function ({problem}): define it in the script that calls, "
-        "or in a module that the holders' processes can import"
-    )
-
-
-async def _settled(answer: Any) -> None:
-    """Wait for a remote call, or for the death of its actor, which is told elsewhere."""
-    with contextlib.suppress(RayActorError):
-        await answer
-
-
-async def _ended(handle: Any) -> None:
-    """Return when an actor's process is gone."""
-    with contextlib.suppress(RayActorError):
-        await handle.watch.remote()
-
-
-async def _answers(handle: Any) -> bool:
-    """Whether an actor answers a ping."""
-    try:
-        await handle.ping.remote()
-    except RayActorError:
-        return False
-    return True

@@ -109,7 +109,8 @@ class DataHolder(Party):
 
     def _accepted_roster(self, invitation: Invitation) -> Roster:
         """Return the invitation's roster: pinned parties only, with this one and the coordinator among them."""
-        if any(party not in self.roster.parties for party in invitation.roster):
+        pinned = {party.name: party for party in self.roster.parties}
+        if any(pinned.get(party.name) != party for party in invitation.roster):
             raise SetupError("the invitation names a party that is not pinned here")
         roster = Roster(invitation.roster)
         if self.name not in roster.holders:

@@ -31,6 +31,7 @@ R = TypeVar("R")
 
 EARLY_FRAMES = 256
 FLUSH_SECONDS = 1.0
+THREADS = max(2, os.cpu_count() or 2)
 
 CLOSED = "closed"
 UNSENDABLE = "a message that cannot be sent"
@@ -67,10 +68,17 @@ class Driver:
     invited : callable, optional
         ``invited(sealed)`` is called with the first frame of a session that somebody opens with this party;
         it returns whether this party will `run` that session, with this frame's content.
+    threads : ThreadPoolExecutor, optional
+        Where heavy work runs, if other parties share it; by default the driver's own, which end with it.
     """
 
     def __init__(
-        self, me: PartyId, transport: Transport, *, invited: Callable[[Sealed], bool] = lambda _: False
+        self,
+        me: PartyId,
+        transport: Transport,
+        *,
+        invited: Callable[[Sealed], bool] = lambda _: False,
+        threads: ThreadPoolExecutor | None = None,
     ) -> None:
         self.me = me
         self._transport = transport
@@ -81,7 +89,8 @@ class Driver:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._posts: set[asyncio.Task[Any]] = set()
         self._closed = False
-        self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix=f"tacit-{me}")
+        self._shares_threads = threads is not None
+        self._threads = threads or ThreadPoolExecutor(THREADS, thread_name_prefix=f"tacit-{me}")
         self.refused_frames = 0
 
     def has_seen(self, session: bytes) -> bool:
@@ -165,11 +174,12 @@ class Driver:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     def close(self) -> None:
-        """End every session, telling the others, start no other, and release the threads."""
+        """End every session, telling the others, start no other, and release threads of its own."""
         self._closed = True
         for running in list(self._running.values()):
             self._carry_out(running, running.session.cancel(CLOSED))
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        if not self._shares_threads:
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def flush(self) -> None:
         """Wait, but not long, until the frames on their way have arrived."""

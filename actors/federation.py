@@ -13,7 +13,7 @@ import os
 import tempfile
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -36,6 +36,7 @@ from ..serialization.schema import Message
 from . import cluster
 from .errors import ClosedError, HoldersLostWarning, PeerUnreachableError, cause_of
 from .events import Event, Failure, Result
+from .holder_host import share_out
 from .progress import OnEvent, following, waiting
 from .repository import REPOSITORY, Repository
 
@@ -46,10 +47,11 @@ def simulate(
     *,
     repository: str | os.PathLike[str] | None = None,
     on_dropout: Literal["fail", "continue"] = "fail",
+    holders_per_actor: int | None = None,
 ) -> Federation:
-    """Start a federation on this machine: one process for every data holder, one for the coordinator.
+    """Start a federation on this machine: processes for the data holders, one for the coordinator.
 
-    The holders' rows go to their own process, and every number that leaves it goes out as a message of a
+    The holders' rows go to their process, and every number that leaves a holder goes out as a message of a
     secure aggregation protocol. Starting takes a few seconds; a running Ray is used, not replaced.
 
     Parameters
@@ -63,6 +65,10 @@ def simulate(
     on_dropout : {"fail", "continue"}
         What to do when a holder is lost: end with a `DropoutError`, or go on over the survivors if enough are
         left and the protocol allows it; the result says so.
+    holders_per_actor : int, optional
+        How many holders share a process, which may be lost with all of them; they share its modules and the
+        functions that they are asked, too. By default up to ten holders have a process each, and more of
+        them one for every core of this machine.
 
     Returns
     -------
@@ -83,22 +89,18 @@ def simulate(
     array(40)
     """
     chosen = RingPaillier() if protocol is None else protocol
-    _check(data, chosen, on_dropout)
-    return Federation._simulated(data, chosen, repository, on_dropout)
+    _check(data, chosen, on_dropout, holders_per_actor)
+    return Federation._simulated(data, chosen, repository, on_dropout, holders_per_actor)
 
 
-def _check(data: Mapping[str, Any], protocol: Any, on_dropout: str) -> None:
+def _check(data: Mapping[str, Any], protocol: Any, on_dropout: str, holders_per_actor: Any) -> None:
     """Refuse what cannot work before any process is started."""
     if not isinstance(protocol, Protocol):
         raise SetupError("protocol is an object such as tacit.RingPaillier()")
     protocol_from(protocol.options)  # as every holder will: it must be one that holders take part in
     if not isinstance(data, Mapping):
         raise SetupError("data maps each holder's name to its rows: {'site-1': rows, …}")
-    if len(data) < protocol.minimum_holders:
-        raise SetupError(
-            f"{protocol.title} needs at least {protocol.minimum_holders} holders, {len(data)} given: "
-            "with fewer, a sum uncovers an input"
-        )
+    protocol.check_number(len(data))
     for name in data:
         usable = isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable()
         if not usable or name == COORDINATOR:
@@ -107,6 +109,9 @@ def _check(data: Mapping[str, Any], protocol: Any, on_dropout: str) -> None:
             )
     if on_dropout not in ("fail", "continue"):
         raise SetupError("on_dropout is 'fail' or 'continue'")
+    whole = isinstance(holders_per_actor, int) and not isinstance(holders_per_actor, bool)
+    if holders_per_actor is not None and not (whole and holders_per_actor >= 1):
+        raise SetupError("holders_per_actor is a whole number from 1, or None")
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ class Federation:
     protocol: Protocol[Any]
     on_dropout: str
     holders: tuple[str, ...]
-    _parties: dict[str, Any] = field(repr=False)
+    _parties: dict[str, Any] = field(repr=False)  # the host of each
     _temporary: tempfile.TemporaryDirectory[str] | None = field(repr=False)
     _repository: Any = field(default=None, repr=False)
     _identifier: str = field(default_factory=lambda: uuid.uuid4().hex, repr=False)
@@ -150,6 +155,7 @@ class Federation:
         protocol: Protocol[Any],
         repository: str | os.PathLike[str] | None,
         on_dropout: str,
+        holders_per_actor: int | None,
     ) -> Federation:
         """Start every party, and end whatever was started if that fails."""
         temporary = None
@@ -161,22 +167,25 @@ class Federation:
         federation = cls(protocol, on_dropout, tuple(data), parties, temporary)
         try:
             ModelStore(folder)  # what is wrong with it is better told here than by its actor's death
-            with waiting(f"starting a process for each of {len(data) + 2} parties …"):
-                federation._start_parties(data, folder)
+            groups = share_out(list(data), holders_per_actor)
+            with waiting(f"starting {len(groups) + 2} processes for {len(data)} holders …"):
+                federation._start_parties(data, groups, folder)
         except BaseException:
             federation.close()
             raise
         return federation
 
-    def _start_parties(self, data: Mapping[str, Any], folder: str) -> None:
-        """Start Ray unless it runs, an actor for every party, and have them pin each other's identities."""
+    def _start_parties(self, data: Mapping[str, Any], groups: Sequence[Sequence[str]], folder: str) -> None:
+        """Start Ray unless it runs, and every process; have the parties pin each other's identities."""
         cluster.start_ray(self._identifier)
         self._repository = cluster.start_repository(folder)
-        for name, rows in data.items():
-            self._parties[name] = cluster.start_holder(name, rows, simulation=True)
-        coordinator = cluster.start_coordinator(COORDINATOR, self.protocol, self._repository)
-        self._parties[COORDINATOR] = coordinator
-        cluster.introduce({COORDINATOR: coordinator, **{name: self._parties[name] for name in data}})
+        hosts = {}
+        for names in groups:
+            host = cluster.start_holders(names, [data[name] for name in names], simulation=True)
+            self._parties.update(dict.fromkeys(names, host))
+            hosts[names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"] = host
+        self._parties[COORDINATOR] = cluster.start_coordinator(COORDINATOR, self.protocol, self._repository)
+        cluster.introduce({COORDINATOR: self._parties[COORDINATOR], **hosts})
 
     # What a user asks
 
@@ -291,7 +300,7 @@ class Federation:
         try:
             if cluster.is_running():
                 repository = [] if self._repository is None else [self._repository]
-                cluster.end([*self._parties.values(), *repository])
+                cluster.end([*set(self._parties.values()), *repository])
         finally:
             cluster.stop_ray(self._identifier)
             if self._temporary is not None:

@@ -42,6 +42,7 @@ class Links(Secret):
 
     def __init__(self, keys: SessionKeys) -> None:
         self._keys = keys
+        self._peers = frozenset(keys.roster) - {keys.me}
         self._ciphers: dict[tuple[PartyId, PartyId, bool], AESGCM] = {}
 
     def seal(self, to: PartyId, message: Message) -> Frame:
@@ -77,7 +78,7 @@ class Links(Secret):
             If the sender sealed what is no message.
         """
         sender, me = PartyId(sealed.sender), self._keys.me
-        if sender not in set(self._keys.roster) - {me} or sealed.recipient != me:
+        if sender not in self._peers or sealed.recipient != me:
             raise InvalidMessageError("a frame from or for somebody else")
         if any(buffer.ndim != 1 for buffer in sealed.buffers):
             raise InvalidMessageError("a frame whose sealed buffers are not flat", suspects=[sender])

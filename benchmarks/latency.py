@@ -44,7 +44,7 @@ def _section(n_holders: int, turns: int, say: Callable[[str], None]) -> Section:
     alone = InProcess(protocol, VALUES, n_holders)
     say(f"latency, {n_holders} holders: starting {2 * n_holders + 3} actors")
     data = {f"site-{i + 1}": VALUES for i in range(n_holders)}
-    with tacit.simulate(data, protocol=protocol) as federation:
+    with tacit.simulate(data, protocol=protocol, holders_per_actor=1) as federation:
         bare = BareRing(n_holders)
         say(f"latency, {n_holders} holders: {turns} turns")
         timings = _timings(federation, alone, bare, n_holders, turns)

@@ -17,6 +17,8 @@ impersonate them.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -63,8 +65,14 @@ class Identity(Secret):
 
 def verify(party: Party, content: bytes, signature: bytes) -> bool:
     """Whether `signature` is the party's Ed25519 signature of `content`."""
+    return _verify(party.verify_key, content, signature)
+
+
+@lru_cache(maxsize=4096)
+def _verify(verify_key: bytes, content: bytes, signature: bytes) -> bool:
+    """Verify what is public, once a process: holders that share one are all shown the same signatures."""
     try:
-        Ed25519PublicKey.from_public_bytes(party.verify_key).verify(signature, content)
+        Ed25519PublicKey.from_public_bytes(verify_key).verify(signature, content)
     except (InvalidSignature, ValueError):
         return False
     return True

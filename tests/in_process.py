@@ -96,7 +96,7 @@ class Wire:
         network.posted.append(posted)
         await asyncio.sleep(0)
         if network.on_frame(posted) and to not in network.dead:
-            await network.parties[to].deliver(frame.header, *frame.buffers)
+            network.parties[to].driver.deliver(frame)
 
 
 @dataclass
@@ -137,7 +137,7 @@ class Network:
     def kill(self, name: str) -> None:
         """Let a party vanish; the coordinator notices a moment later, as it does with Ray."""
         self.dead.add(PartyId(name))
-        asyncio.get_running_loop().call_soon(self.coordinator._peer_lost, PartyId(name))
+        asyncio.get_running_loop().call_soon(self.coordinator.lose, PartyId(name))
 
     def install(self, model: Any) -> bytes:
         """Put a model into every holder, from its own side; returns the definition."""

@@ -457,6 +457,9 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "keys for tests": (SITES, {"protocol": tacit.RingPaillier.insecure_for_tests(256)}, "at least 2048"),
     "too few for the colluding": (SITES, {"protocol": tacit.RingPaillier(colluding=2)}, "at least 4 holders"),
     "on_dropout": (SITES, {"on_dropout": "perhaps"}, "'fail' or 'continue'"),
+    "no holder in a process": (SITES, {"holders_per_actor": 0}, "whole number from 1"),
+    "half a holder in a process": (SITES, {"holders_per_actor": 1.5}, "whole number from 1"),
+    "a truth as a number": (SITES, {"holders_per_actor": True}, "whole number from 1"),
 }
 
 

@@ -403,7 +403,7 @@ def test_roster_with_a_party_that_is_not_pinned_is_refused(loop: asyncio.Runner)
             network.coordinator._roster = Roster((*network.roster.parties, stranger.public))
             network.dead.add(PartyId("m"))
             network.coordinator.lost.clear()
-            asyncio.get_running_loop().call_later(0.1, network.coordinator._peer_lost, PartyId("m"))
+            asyncio.get_running_loop().call_later(0.1, network.coordinator.lose, PartyId("m"))
             with pytest.raises(ProtocolError):
                 await network.sum(mean)
             await network.settle()
@@ -432,7 +432,7 @@ def first_frame(keys: SessionKeys, message: Message, to: PartyId = A) -> Frame:
 async def answers(network: Network, frame: Frame) -> list[Posted]:
     """What a holder posts when it gets this frame."""
     before = len(network.posted)
-    await network.holders[A].deliver(frame.header, *frame.buffers)
+    network.holders[A].driver.deliver(frame)
     for _ in range(50):
         await asyncio.sleep(0.001)
     return network.posted[before:]
@@ -502,7 +502,7 @@ def test_nobody_opens_a_session_with_the_coordinator(loop: asyncio.Runner) -> No
         async with Network(ROWS) as network:
             keys, invitation = invitation_by(network.holders[B].identity, network.roster)
             frame = first_frame(keys, invitation, to=COORDINATOR)
-            await network.coordinator.deliver(frame.header, *frame.buffers)
+            network.coordinator.driver.deliver(frame)
             assert network.coordinator.driver.refused_frames == 1
 
     loop.run(scene())
@@ -684,9 +684,6 @@ def test_roster_is_pinned_once(loop: asyncio.Runner) -> None:
         async with Network(ROWS) as network:
             with pytest.raises(ActorError, match="pinned once"):
                 network.holders[A].pin(network.roster, None)  # type: ignore[arg-type]
-            identities = [encode(party).header for party in network.roster.parties]
-            with pytest.raises(ActorError, match="pinned once"):
-                await network.holders[A].connect(identities, {})
 
     loop.run(scene())
 
@@ -702,7 +699,7 @@ def test_roster_with_other_keys_under_the_own_name_is_refused() -> None:
 def test_party_that_is_not_connected_says_so() -> None:
     holder = DataHolder("a", ROWS["a"], simulation=False)
     with pytest.raises(ActorError, match="not connected"):
-        asyncio.run(holder.deliver(b""))
+        holder.driver.deliver(Frame(b""))
     asyncio.run(holder.leave())
 
 

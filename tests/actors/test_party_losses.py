@@ -214,7 +214,7 @@ def test_loss_between_two_sums_is_noticed(loop: asyncio.Runner) -> None:
             def lose_one() -> None:
                 if not network.dead:
                     network.dead.add(PartyId("e"))
-                    network.coordinator._peer_lost(PartyId("e"))
+                    network.coordinator.lose(PartyId("e"))
 
             model = Between(lose_one)
             with pytest.raises(DropoutError, match="had released"):  # the first question, over a smaller set

@@ -1,0 +1,120 @@
+"""The process of one or more parties: all that the others, and whoever starts it, call from outside.
+
+A plain asyncio class; `cluster` makes a Ray actor of it. Every party of a deployment, and of a small
+simulation, has a host of its own. In a larger simulation the holders share hosts: same roles, same sealed
+frames, but one process to start, and one that is lost with all of its parties. The control group has a loop
+of its own, so that a host whose parties compute still answers `ping`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from ..protocols.errors import SetupError
+from ..protocols.party import PartyId, Roster
+from ..serialization.codec import Frame, decode, encode
+from ..serialization.session_messages import Party as PartyMessage
+from .driver import THREADS
+from .party import Party
+from .transport import Peer, RayTransport
+
+logger = logging.getLogger(__name__)
+
+
+class Host:
+    """Runs parties in one process and one loop.
+
+    Parameters
+    ----------
+    parties : iterable of Party
+        Who lives here; their names differ.
+    """
+
+    def __init__(self, parties: Iterable[Party]) -> None:
+        self._parties = {party.name: party for party in parties}
+        self._peers: list[Peer] = []
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tacit")
+
+    async def introduce(self) -> list[bytes]:
+        """Return the public identity of every party, as frames."""
+        return [encode(party.identity.public).header for party in self._parties.values()]
+
+    async def connect(self, introduced: Sequence[Sequence[bytes]], handles: Sequence[Any]) -> None:
+        """Have every party pin the identities of all, and know in which process each lives. **Call once**.
+
+        Parameters
+        ----------
+        introduced : sequence of sequences of bytes
+            What every host, this one included, answers to `introduce`, the coordinator's first.
+        handles : sequence of actor handles
+            Those hosts, in the same order.
+        """
+        identities = [[_identity(header) for header in headers] for headers in introduced]
+        roster = Roster(tuple(party for hosted in identities for party in hosted))
+        peers = [
+            Peer(handle, [PartyId(party.name) for party in hosted])
+            for hosted, handle in zip(identities, handles, strict=True)
+        ]
+        peers = [peer for peer in peers if self._parties.keys().isdisjoint(peer.parties)]
+        here = {name: partial(self._take, name) for name in self._parties}
+        there = {name: peer for peer in peers for name in peer.parties}
+        for party in self._parties.values():
+            party.pin(roster, RayTransport(here, there, party.lose), self._threads)
+        self._peers = peers
+        gc.collect()
+        gc.freeze()  # what is imported by now stays: a collection in the middle of a pass looks at the rest only
+
+    async def deliver(self, frames: list[tuple[str, bytes]], *buffers: NDArray[np.uint8]) -> None:
+        """Take in frames for parties of this process.
+
+        Parameters
+        ----------
+        frames : list of (str, bytes)
+            The recipient and the header of each.
+        *buffers : uint8 arrays
+            Of the one frame, if there are any.
+        """
+        for to, header in frames:
+            self._take(PartyId(to), Frame(header, buffers))
+            await asyncio.sleep(0)  # the loop turns between two: what the first has set off need not wait
+
+    @ray.method(concurrency_group="control")
+    async def ping(self) -> int:
+        """Answer at once: the number of this process."""
+        return os.getpid()
+
+    @ray.method(concurrency_group="control")
+    async def watch(self) -> None:
+        """Never answer: the pending call fails at once when this process dies."""
+        await asyncio.Event().wait()
+
+    async def leave(self) -> None:
+        """End every session of every party, telling the others."""
+        await asyncio.gather(*(party.leave() for party in self._parties.values()))
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _take(self, to: PartyId, frame: Frame) -> None:
+        """Give a party a frame; whatever comes of it, the frames of the others go on."""
+        try:
+            self._parties[to].driver.deliver(frame)
+        except Exception as error:  # noqa: BLE001 - a text may hold values
+            logger.error("a frame could not be taken in: %s", type(error).__name__)
+
+
+def _identity(header: bytes) -> PartyMessage:
+    """Read a public identity."""
+    identity = decode(Frame(header, ()))
+    if not isinstance(identity, PartyMessage):
+        raise SetupError("a host introduces a party with something that is no identity")
+    return identity
