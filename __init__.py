@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .models.errors import ModelError as ModelError
     from .models.fit import Fit as Fit
     from .models.likelihood import MaximumLikelihood as MaximumLikelihood
+    from .protocols.additive_sharing import AdditiveSharing as AdditiveSharing
     from .protocols.errors import AbortedError as AbortedError
     from .protocols.errors import DropoutError as DropoutError
     from .protocols.errors import EquivocationError as EquivocationError
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
     from .protocols.errors import SetupError as SetupError
     from .protocols.errors import UnexpectedMessageError as UnexpectedMessageError
     from .protocols.errors import VoidedError as VoidedError
+    from .protocols.pairwise_masking import PairwiseMasking as PairwiseMasking
     from .protocols.ring_paillier import RingPaillier as RingPaillier
+    from .protocols.secret_sharing import SecretSharing as SecretSharing
     from .protocols.simulation import Simulation as Simulation
     from .records.errors import RecordError as RecordError
     from .serialization.encoding_parameters import ExactFloat as ExactFloat
     from .serialization.encoding_parameters import FixedPoint as FixedPoint
+    from .serialization.encoding_parameters import Quantized as Quantized
     from .serialization.errors import DecodeError as DecodeError
     from .serialization.errors import EncodeError as EncodeError
     from .serialization.errors import SerializationError as SerializationError
@@ -52,6 +56,7 @@ _MODULES = {
     "models.errors": ("DataError", "EvaluationError", "ModelError"),
     "models.fit": ("Fit",),
     "models.likelihood": ("MaximumLikelihood",),
+    "protocols.additive_sharing": ("AdditiveSharing",),
     "protocols.errors": (
         "AbortedError",
         "DropoutError",
@@ -66,10 +71,12 @@ _MODULES = {
         "UnexpectedMessageError",
         "VoidedError",
     ),
+    "protocols.pairwise_masking": ("PairwiseMasking",),
     "protocols.ring_paillier": ("RingPaillier",),
+    "protocols.secret_sharing": ("SecretSharing",),
     "protocols.simulation": ("Simulation",),
     "records.errors": ("RecordError",),
-    "serialization.encoding_parameters": ("ExactFloat", "FixedPoint"),
+    "serialization.encoding_parameters": ("ExactFloat", "FixedPoint", "Quantized"),
     "serialization.errors": ("DecodeError", "EncodeError", "SerializationError", "TacitError"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

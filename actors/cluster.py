@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
+from .aggregator_host import AggregatorHost
 from .coordinator_host import CoordinatorHost
 from .errors import PeerUnreachableError
 from .holder_host import HolderHost
@@ -98,6 +99,11 @@ def is_running() -> bool:
 def start_coordinator(name: str, protocol: Any, repository: Any) -> Any:
     """Start the coordinator's process."""
     return ray.remote(**_HOST)(CoordinatorHost).remote(name, protocol, repository)
+
+
+def start_aggregator(name: str) -> Any:
+    """Start an aggregator's process."""
+    return ray.remote(**_HOST)(AggregatorHost).remote(name)
 
 
 def start_holders(names: Sequence[str], rows: Sequence[Any], *, simulation: bool) -> Any:

@@ -65,7 +65,8 @@ class Computation:
         self.encoding = encoding
         self.on_dropout = on_dropout
         self.events = events
-        self.roster = coordinator.roster.without(sorted(coordinator.lost))
+        lost = [holder for holder in coordinator.roster.holders if holder in coordinator.lost]
+        self.roster = coordinator.roster.without(lost)
         self.previous: tuple[Closed, ...] = ()
         self.loss: DropoutError | None = None
         self.n_passes = 0
@@ -90,8 +91,9 @@ class Computation:
     async def _iterate(self, model: Any) -> Any:
         """Run the model, again from where it stood whenever the set of holders shrinks."""
         enough = len(self.roster.holders) >= self.coordinator.protocol.minimum_holders
-        if self.coordinator.lost and (self.on_dropout == "fail" or not enough):
-            raise self._dropout(sorted(self.coordinator.lost))
+        lost = [holder for holder in self.coordinator.roster.holders if holder in self.coordinator.lost]
+        if lost and (self.on_dropout == "fail" or not enough):
+            raise self._dropout(lost)
         start: State | None = None
         while True:
             last: Any = start
@@ -153,10 +155,10 @@ class Computation:
         """Open a session, with fresh keys, and run it."""
         coordinator = self.coordinator
         holders = self.roster.holders
-        if gone := [holder for holder in holders if holder in coordinator.lost]:
+        if gone := [party for party in self.roster.invited if party in coordinator.lost]:
             # Lost between two sessions: nobody would tell this one.
-            present = [holder for holder in holders if holder not in gone]
-            raise DropoutError(needed=len(holders), present=present, missing=gone)
+            present = [party for party in self.roster.invited if party not in gone]
+            raise DropoutError(needed=len(self.roster.invited), present=present, missing=gone)
         keys = SessionKeys(coordinator.identity, self.roster, os.urandom(32), os.urandom)
         invitation = invite(
             keys,
@@ -177,7 +179,7 @@ class Computation:
                 go_on=self.on_dropout == "continue",
             ),
             accepts=accepted_by_coordinator(coordinator.protocol, self.roster),
-            tell=self.roster.holders,
+            tell=self.roster.invited,
             random_bytes=os.urandom,
             lasts=SESSION_SECONDS,
         )
@@ -194,6 +196,8 @@ class Computation:
 
     def _go_on_without(self, loss: DropoutError) -> tuple[str, ...]:
         """Shrink the roster and return who is lost, or give up: too few are left, or the user wants to know."""
+        if set(self.roster.aggregators).intersection(loss.missing):
+            raise loss  # which no protocol can do without
         # Only who is known to be gone: when time runs out in the ring, the last holder misses, whoever is slow.
         lost = [holder for holder in self.roster.holders if holder in self.coordinator.lost]
         remaining = len(self.roster.holders) - len(lost)

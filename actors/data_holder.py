@@ -7,15 +7,13 @@ reason of a fixed list leaves, and the details stay in this party's log.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
 import traceback
 from typing import Any
 
 from ..models.total import contribute
-from ..protocols.channel import Channel, Role
-from ..protocols.errors import ProtocolError, RemoteError, SetupError
+from ..protocols.channel import Role
+from ..protocols.errors import ProtocolError
 from ..protocols.invitation import (
     ALREADY_RELEASED,
     CONTRIBUTION_FAILED,
@@ -27,16 +25,10 @@ from ..protocols.invitation import (
 from ..protocols.key_agreement import SessionKeys
 from ..protocols.party import PartyId, Roster
 from ..protocols.protocol import Protocol, accepted_by_holder, holder_role
-from ..protocols.registry import protocol_from
-from ..protocols.session import Session
-from ..records.release_memory import ReleaseMemory
-from ..serialization.errors import DecodeError, TacitError
-from ..serialization.link_messages import Sealed
-from ..serialization.session_messages import Invitation, Refusal
-from .links import Links
-from .party import Party
+from ..protocols.session import Accepted
+from ..serialization.session_messages import Invitation
+from .participant import Participant
 
-SESSION_SECONDS = 3 * 3_600.0  # longer than all the coordinator's deadlines together
 DETAILS_AT_MOST = 20_000
 MODELS_KEPT = 1_000  # the latest; each holds what its functions refer to
 
@@ -45,7 +37,7 @@ logger = logging.getLogger(__name__)
 PACKAGE = __name__.partition(".")[0] + "."
 
 
-class DataHolder(Party):
+class DataHolder(Participant):
     """One holder of rows.
 
     Parameters
@@ -65,9 +57,6 @@ class DataHolder(Party):
         self._data = data
         self._simulation = simulation
         self._models: dict[bytes, Any] = {}
-        self._memories: dict[str, Any] = {}
-        self._releases: ReleaseMemory | None = None
-        self._sessions: set[asyncio.Task[None]] = set()
 
     async def install(self, definition: bytes, model: Any) -> None:
         """Hold a model ready under its content hash; in a simulation only.
@@ -84,101 +73,19 @@ class DataHolder(Party):
         while len(self._models) > MODELS_KEPT:
             del self._models[next(iter(self._models))]
 
-    # A session, from its first frame
+    # The role
 
-    def _invited(self, sealed: Sealed) -> bool:
-        """Start a session if the pinned coordinator really invites to it; otherwise nothing happens."""
-        try:
-            invitation = self._peek(sealed)
-        except (RemoteError, DecodeError) as error:
-            logger.warning("refused an invitation: %s", type(error).__name__)
-            return False
-        task = asyncio.get_running_loop().create_task(self._take_part(invitation))
-        self._sessions.add(task)
-        task.add_done_callback(self._sessions.discard)
-        return True
+    def _role(self, protocol: Protocol[Any], keys: SessionKeys, memory: Any) -> Role[bool]:
+        def examine(shown: Invitation) -> Prepared:
+            return self._examine(shown, protocol)
 
-    def _peek(self, sealed: Sealed) -> Invitation:
-        """Read the invitation with keys that are thrown away: it names the roster that the session's are for."""
-        keys = SessionKeys(self.identity, self.roster, sealed.session, os.urandom)
-        message = Links(keys).open(sealed)
-        by_coordinator = sealed.sender == self.roster.coordinator
-        if by_coordinator and isinstance(message, Invitation) and message.session == sealed.session:
-            return message
-        raise RemoteError("a first frame that is no invitation", suspects=[sealed.sender])
+        return holder_role(protocol, keys, examine, memory, self.release_memory.record)
 
-    def _accepted_roster(self, invitation: Invitation) -> Roster:
-        """Return the invitation's roster: pinned parties only, with this one and the coordinator among them."""
-        pinned = {party.name: party for party in self.roster.parties}
-        if any(pinned.get(party.name) != party for party in invitation.roster):
-            raise SetupError("the invitation names a party that is not pinned here")
-        roster = Roster(invitation.roster)
-        if self.name not in roster.holders:
-            raise SetupError("the invitation is for other holders")
-        return roster
+    def _accepts(self, protocol: Protocol[Any], roster: Roster) -> Accepted:
+        return accepted_by_holder(protocol, roster, self.name)
 
-    async def _take_part(self, invitation: Invitation) -> None:
-        """Run this holder's role in one session; its end is the coordinator's to tell."""
-        try:
-            session, keys = self._session(invitation)
-        except SetupError as error:
-            logger.warning("refused an invitation: %s", error)
-            session, keys = self._refusing_session(invitation)
-        try:
-            await self.driver.run(session, keys, first=(self.roster.coordinator, invitation))
-        except TacitError as error:
-            logger.info("a session ended early: %s", type(error).__name__)
-        except Exception as error:  # noqa: BLE001 - the coordinator has been told; a text may hold values
-            logger.error("a session failed: %s", type(error).__name__)
-
-    def _session(self, invitation: Invitation) -> tuple[Session[bool], SessionKeys]:
-        """Make a session with this holder's role.
-
-        Raises
-        ------
-        SetupError
-            If the roster or the protocol is none that this holder takes part in.
-        """
-        roster, protocol = self._accepted_roster(invitation), self._protocol(invitation)
-        keys = SessionKeys(self.identity, roster, invitation.session, os.urandom)
-        role = holder_role(
-            protocol,
-            keys,
-            lambda shown: self._examine(shown, protocol),
-            self._memories.setdefault(protocol.title, protocol.memory()),
-            self._release_memory().record,
-        )
-        session = Session(
-            invitation.session,
-            self.name,
-            role,
-            accepts=accepted_by_holder(protocol, roster, self.name),
-            tell=(roster.coordinator,),
-            random_bytes=os.urandom,
-            lasts=SESSION_SECONDS,
-        )
-        return session, keys
-
-    def _refusing_session(self, invitation: Invitation) -> tuple[Session[bool], SessionKeys]:
-        """Make a session that does nothing but refuse, so that the coordinator does not wait."""
-        coordinator = self.roster.coordinator
-        session = Session(
-            invitation.session,
-            self.name,
-            refusing_role(coordinator),
-            accepts={coordinator: frozenset({Invitation})},
-            random_bytes=os.urandom,
-            lasts=SESSION_SECONDS,
-        )
-        return session, SessionKeys(self.identity, self.roster, invitation.session, os.urandom)
-
-    def _protocol(self, invitation: Invitation) -> Protocol[Any]:
-        return protocol_from(invitation.protocol)
-
-    def _release_memory(self) -> ReleaseMemory:
-        if self._releases is None:
-            self._releases = ReleaseMemory(self.name, self.roster)
-        return self._releases
+    def _tells(self, roster: Roster) -> tuple[PartyId, ...]:
+        return (roster.coordinator, *roster.aggregators)
 
     # The decision and the contribution, off the loop
 
@@ -203,7 +110,7 @@ class DataHolder(Party):
         if model is None:
             raise Declined(NOT_ALLOWED, "the model is not installed here")
         n_holders = len(Roster(invitation.roster).holders)
-        if not self._release_memory().allows(invitation, dispensable=protocol.dispensable(n_holders)):
+        if not self.release_memory.allows(invitation, dispensable=protocol.dispensable(n_holders)):
             raise Declined(ALREADY_RELEASED)
         try:
             arrays = contribute(model, self._data, invitation.query)
@@ -218,17 +125,6 @@ class DataHolder(Party):
             logger.error("the contribution failed at this holder", exc_info=error)
             return Declined(CONTRIBUTION_FAILED)
         return Declined(CONTRIBUTION_FAILED, own_traceback(error))
-
-
-def refusing_role(coordinator: PartyId) -> Role[bool]:
-    """Return the role of a holder that refuses whatever the coordinator invites to."""
-
-    async def role(channel: Channel) -> bool:
-        invitation = await channel.receive(Invitation, sender=coordinator)
-        channel.send(coordinator, Refusal(session=invitation.session, reason=NOT_ALLOWED, details=""))
-        return False
-
-    return role
 
 
 def own_traceback(error: BaseException) -> str:

@@ -27,7 +27,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ..models.fit import Fit
 from ..models.sum import Sum
 from ..protocols.errors import SetupError
-from ..protocols.party import COORDINATOR
+from ..protocols.party import AGGREGATOR, COORDINATOR
 from ..protocols.protocol import Protocol
 from ..protocols.registry import protocol_from
 from ..protocols.ring_paillier import RingPaillier
@@ -100,18 +100,25 @@ def _check(data: Mapping[str, Any], protocol: Any, on_dropout: str, holders_per_
     protocol_from(protocol.options)  # as every holder will: it must be one that holders take part in
     if not isinstance(data, Mapping):
         raise SetupError("data maps each holder's name to its rows: {'site-1': rows, …}")
-    protocol.check_number(len(data))
+    protocol.check_holders(tuple(data))
     for name in data:
         usable = isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable()
-        if not usable or name == COORDINATOR:
+        taken = (COORDINATOR, *aggregator_names(protocol))
+        if not usable or name in taken:
             raise SetupError(
-                f"a holder's name is a printable text of 1 to 100 characters other than {COORDINATOR!r}"
+                "a holder's name is a printable text of 1 to 100 characters other than "
+                + ", ".join(map(repr, taken))
             )
     if on_dropout not in ("fail", "continue"):
         raise SetupError("on_dropout is 'fail' or 'continue'")
     whole = isinstance(holders_per_actor, int) and not isinstance(holders_per_actor, bool)
     if holders_per_actor is not None and not (whole and holders_per_actor >= 1):
         raise SetupError("holders_per_actor is a whole number from 1, or None")
+
+
+def aggregator_names(protocol: Protocol[Any]) -> tuple[str, ...]:
+    """Return what the aggregators of a simulation are called, if the protocol has some."""
+    return tuple(f"{AGGREGATOR}-{number}" for number in range(1, protocol.aggregators + 1))
 
 
 @dataclass(frozen=True)
@@ -168,7 +175,9 @@ class Federation:
         try:
             ModelStore(folder)  # what is wrong with it is better told here than by its actor's death
             groups = share_out(list(data), holders_per_actor)
-            with waiting(f"starting {len(groups) + 2} processes for {len(data)} holders …"):
+            with waiting(
+                f"starting {len(groups) + 2 + protocol.aggregators} processes for {len(data)} holders …"
+            ):
                 federation._start_parties(data, groups, folder)
         except BaseException:
             federation.close()
@@ -184,6 +193,8 @@ class Federation:
             host = cluster.start_holders(names, [data[name] for name in names], simulation=True)
             self._parties.update(dict.fromkeys(names, host))
             hosts[names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"] = host
+        for name in aggregator_names(self.protocol):
+            hosts[name] = self._parties[name] = cluster.start_aggregator(name)
         self._parties[COORDINATOR] = cluster.start_coordinator(COORDINATOR, self.protocol, self._repository)
         cluster.introduce({COORDINATOR: self._parties[COORDINATOR], **hosts})
 

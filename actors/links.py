@@ -25,6 +25,7 @@ from ..protocols.key_agreement import SessionKeys
 from ..protocols.party import PartyId
 from ..protocols.secret import Secret
 from ..serialization.codec import Frame, decode, encode
+from ..serialization.errors import EncodeError
 from ..serialization.link_messages import Sealed
 from ..serialization.schema import Message
 
@@ -46,7 +47,13 @@ class Links(Secret):
         self._ciphers: dict[tuple[PartyId, PartyId, bool], AESGCM] = {}
 
     def seal(self, to: PartyId, message: Message) -> Frame:
-        """Encrypt a message to one party; large arrays stay separate buffers."""
+        """Encrypt a message to one party; large arrays stay separate buffers.
+
+        Raises
+        ------
+        EncodeError
+            If the message cannot be a frame, or an array of it has 2 GiB or more, which no cipher takes at once.
+        """
         keys, inner = self._keys, encode(message)
         empty = Sealed(
             session=keys.session,
@@ -61,9 +68,12 @@ class Links(Secret):
         parts: tuple[bytes | memoryview, ...] = (inner.header, *(buffer.data for buffer in inner.buffers))
         about = _associated(empty, len(parts))
         cipher = self._cipher(keys.me, to, empty.handshake, keys.ephemeral)
-        body, *buffers = (
-            cipher.encrypt(_nonce(empty.counter, place), part, about) for place, part in enumerate(parts)
-        )
+        try:
+            body, *buffers = (
+                cipher.encrypt(_nonce(empty.counter, place), part, about) for place, part in enumerate(parts)
+            )
+        except OverflowError:
+            raise EncodeError(f"a {type(message).__name__} has an array of 2 GiB or more") from None
         shut = tuple(np.frombuffer(buffer, dtype=np.uint8) for buffer in buffers)
         return encode(dataclasses.replace(empty, body=body, buffers=shut))
 

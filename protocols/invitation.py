@@ -1,11 +1,13 @@
 """How a session starts: invitation, readiness, beginning, or a refusal.
 
-1. The coordinator sends every holder the same signed `Invitation`: protocol, encoding, roster, query, its
-   fresh key.
+1. The coordinator sends every holder, and every aggregator of a protocol that has some, the same signed
+   `Invitation`: protocol, encoding, roster, query, its fresh key.
 2. Each holder checks it, computes its contribution *and keeps it*, and answers `Ready` with shapes and dtypes
-   and its own fresh key, signed; or `Refusal` with a reason from a fixed list.
+   and its own fresh key, signed; or `Refusal` with a reason from a fixed list. An aggregator's `Ready` has no
+   arrays.
 3. The coordinator checks that all contributions have the same shapes, fixes the protocol's parameters, and
-   sends `Begin` with everybody's `Ready`. Each holder checks every signature.
+   sends `Begin` with everybody's `Ready`. Each party checks every signature. Of the holders as many as needed
+   must be ready, of the aggregators all.
 
 From here on all parties hold the same *binding*: a hash over query, model, encoding, roster, session and the
 fresh keys of all parties, which goes into every mask and travels with every share.
@@ -44,7 +46,7 @@ from ..serialization.session_messages import (
 from .channel import Channel
 from .encoding import ArrayEncoding, ValueRangeError
 from .encoding_plan import plan
-from .errors import InvalidMessageError, RefusedError, SetupError
+from .errors import DropoutError, InvalidMessageError, RefusedError, SetupError
 from .key_agreement import Identity, SessionKeys, verify
 from .limbs import Limbs
 from .party import PartyId, Roster
@@ -88,12 +90,15 @@ class Opening:
     present : tuple of PartyId
         The holders that are ready, in roster order.
     encodings : tuple of ArrayEncoding
+    needed : int
+        How many contributions the coordinator wants in the sum.
     """
 
     session: bytes
     roster: Roster
     present: tuple[PartyId, ...]
     encodings: tuple[ArrayEncoding, ...]
+    needed: int
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ class Opened:
     @property
     def present(self) -> tuple[PartyId, ...]:
         """The holders that were ready, in roster order."""
-        return tuple(PartyId(ready.holder) for ready in self.begin.ready)
+        return tuple(PartyId(ready.holder) for ready in holders_ready(self.roster, self.begin))
 
     @property
     def session(self) -> bytes:
@@ -287,6 +292,12 @@ def check_ready(invited: bytes, roster: Roster, holder: PartyId, ready: Ready) -
         raise InvalidMessageError("a Ready that does not answer this invitation", suspects=[holder])
 
 
+def holders_ready(roster: Roster, begin: Begin) -> tuple[Ready, ...]:
+    """Return the answers of the holders, without the aggregators'."""
+    aggregators = set(roster.aggregators)
+    return tuple(ready for ready in begin.ready if ready.holder not in aggregators)
+
+
 def agreed_specifications(ready: Sequence[Ready]) -> tuple[ArraySpecification, ...]:
     """Return the arrays that all holders announce; `SetupError` naming who differs otherwise."""
     first = ready[0]
@@ -304,18 +315,20 @@ def _described(ready: Ready) -> str:
 
 
 def check_begin(invitation: Invitation, roster: Roster, own: Ready, begin: Begin, needed: int) -> None:
-    """Refuse a `Begin` unless as many holders as needed answered this very invitation.
+    """Refuse a `Begin` unless as many holders as needed, and all aggregators, answered this very invitation.
 
     This is where a coordinator that shows one holder another query, or another roster, is found out.
     """
     coordinator = roster.coordinator
     if begin.session != invitation.session or not is_signed(begin, roster, coordinator):
         raise InvalidMessageError("a Begin that does not belong to this invitation", suspects=[coordinator])
+    answers = {ready.holder: ready for ready in begin.ready}
+    ordered = [party for party in roster.invited if party in answers]
+    enough = len(holders_ready(roster, begin)) >= needed and set(roster.aggregators) <= set(answers)
     present = [ready.holder for ready in begin.ready]
-    ordered = [holder for holder in roster.holders if holder in present]
-    if present != ordered or len(present) < needed or own not in begin.ready:
+    if present != ordered or not enough or answers.get(own.holder) != own:
         raise InvalidMessageError(
-            "a Begin that leaves out a holder or alters an answer", culprits=[coordinator]
+            "a Begin that leaves out a party or alters an answer", culprits=[coordinator]
         )
     invited = digest(invitation)
     for ready in begin.ready:
@@ -342,41 +355,35 @@ async def open_session(
     *,
     needed: int,
 ) -> Opened:
-    """Run the coordinator's side of a session's start, with as many holders as needed or more.
+    """Run the coordinator's side of a session's start, with all aggregators and as many holders as needed or more.
 
     Raises
     ------
     RefusedError
-        If a holder refuses.
+        If a holder or an aggregator refuses.
     SetupError
         If the holders' arrays differ, or cannot be carried.
     DropoutError
-        If too many holders are lost before they are ready.
+        If an aggregator or too many holders are lost before they are ready.
     """
     roster = keys.roster
     # Invitation
-    channel.broadcast(roster.holders, invitation)
-    answers: dict[PartyId, Ready | Refusal] = await channel.gather(
-        (Ready, Refusal), senders=roster.holders, at_least=needed, within=CONTRIBUTION_SECONDS
-    )
+    channel.broadcast(roster.invited, invitation)
+    ready = await _gather_ready(channel, roster, needed)
     # Readiness
-    refusals = {holder: answer for holder, answer in answers.items() if isinstance(answer, Refusal)}
-    if refusals:
-        raise RefusedError(
-            {holder: (refusal.reason, refusal.details) for holder, refusal in refusals.items()}
-        )
-    ready = {holder: answer for holder, answer in answers.items() if isinstance(answer, Ready)}
     invited = digest(invitation)
-    for holder, answer in ready.items():
-        check_ready(invited, roster, holder, answer)
-        keys.learn(holder, answer.ephemeral)
-    specifications = agreed_specifications(tuple(ready.values()))
+    for party, answer in ready.items():
+        check_ready(invited, roster, party, answer)
+        keys.learn(party, answer.ephemeral)
+    present = tuple(holder for holder in roster.holders if holder in ready)
+    specifications = agreed_specifications([ready[holder] for holder in present])
     encodings = encodings_for(invitation.encoding, specifications, len(roster.holders))
     # Beginning
+    opening = Opening(invitation.session, roster, present, encodings, needed)
     begin = Begin(
         session=invitation.session,
         ready=tuple(ready.values()),
-        parameters=await fix_parameters(Opening(invitation.session, roster, tuple(ready), encodings)),
+        parameters=await fix_parameters(opening),
         signature=NO_SIGNATURE,
     )
     begin = signed(begin, keys.identity)
@@ -386,12 +393,33 @@ async def open_session(
     return Opened(invitation, begin, roster, encodings, needed)
 
 
+async def _gather_ready(channel: Channel, roster: Roster, needed: int) -> dict[PartyId, Ready]:
+    """Wait for the answers to an invitation; those who are ready, in roster order."""
+    aggregators = roster.aggregators
+    answers: dict[PartyId, Ready | Refusal] = await channel.gather(
+        (Ready, Refusal),
+        senders=roster.invited,
+        at_least=needed + len(aggregators),
+        within=CONTRIBUTION_SECONDS,
+        relying_on=aggregators,
+    )
+    refusals = {party: answer for party, answer in answers.items() if isinstance(answer, Refusal)}
+    if refusals:
+        raise RefusedError({party: (refusal.reason, refusal.details) for party, refusal in refusals.items()})
+    if silent := [aggregator for aggregator in aggregators if aggregator not in answers]:
+        present = [aggregator for aggregator in aggregators if aggregator in answers]
+        reason = "an aggregator has not answered the invitation in time"
+        raise DropoutError(needed=len(aggregators), present=present, missing=silent, reason=reason)
+    return {party: answer for party, answer in answers.items() if isinstance(answer, Ready)}
+
+
 async def join_session(
     channel: Channel, keys: SessionKeys, examine: Callable[[Invitation], Prepared], *, needed: int
 ) -> tuple[Opened, Prepared] | None:
-    """Run a holder's side of a session's start; None if it declined.
+    """Run a holder's or an aggregator's side of a session's start; None if it declined.
 
-    `examine` checks policy and computes the contribution; it raises `Declined` to refuse.
+    `examine` checks policy and computes the contribution, which an aggregator has none of; it raises
+    `Declined` to refuse.
 
     Raises
     ------
@@ -429,6 +457,6 @@ async def join_session(
     for other in begin.ready:
         if other.holder != channel.me:
             keys.learn(PartyId(other.holder), other.ephemeral)
-    specifications = agreed_specifications(begin.ready)
+    specifications = agreed_specifications(holders_ready(roster, begin))
     encodings = encodings_for(invitation.encoding, specifications, len(roster.holders))
     return Opened(invitation, begin, roster, encodings, needed), prepared

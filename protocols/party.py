@@ -15,6 +15,7 @@ PartyId = NewType("PartyId", str)
 
 COORDINATOR = "coordinator"
 HOLDER = "holder"
+AGGREGATOR = "aggregator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Roster:
     Parameters
     ----------
     parties : tuple of Party
-        One coordinator, then the holders; names and keys are all different.
+        One coordinator, then the holders, then the aggregators of a protocol that has some; names and keys are
+        all different.
 
     Raises
     ------
@@ -62,6 +64,16 @@ class Roster:
     def holders(self) -> tuple[PartyId, ...]:
         """The data holders, in roster order."""
         return tuple(PartyId(party.name) for party in self.parties if party.kind == HOLDER)
+
+    @property
+    def aggregators(self) -> tuple[PartyId, ...]:
+        """The aggregators, in roster order; most protocols have none."""
+        return tuple(PartyId(party.name) for party in self.parties if party.kind == AGGREGATOR)
+
+    @property
+    def invited(self) -> tuple[PartyId, ...]:
+        """Everybody whom the coordinator invites: the holders, then the aggregators."""
+        return self.holders + self.aggregators
 
     @property
     def digest(self) -> bytes:

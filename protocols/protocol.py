@@ -1,14 +1,14 @@
-"""What a protocol is to the rest of tacit: its options, its two roles, what it costs and whom it trusts.
+"""What a protocol is to the rest of tacit: its options, its roles, what it costs and whom it trusts.
 
 A secure sum is the same for every protocol up to the roles' middle part: the session opens (`invitation`),
-the protocol's own roles run, the coordinator decodes the total and tells the holders that it is over.
-`coordinator_role` and `holder_role` compose the three.
+the protocol's own roles run, the coordinator decodes the total and tells the others that it is over.
+`coordinator_role`, `holder_role` and, for a protocol that has aggregators, `aggregator_role` compose the three.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
@@ -18,7 +18,7 @@ from ..serialization.schema import Message
 from ..serialization.session_messages import Abort, Begin, Closed, Finished, Invitation, Ready, Refusal
 from .channel import Channel, Role
 from .encoding import ArrayEncoding
-from .errors import AbortedError, DropoutError, SetupError
+from .errors import AbortedError, DropoutError, MisuseError, SetupError
 from .grid_encodings import QuantizedArray
 from .invitation import (
     NO_SIGNATURE,
@@ -105,6 +105,8 @@ class Aggregate:
         Hash over everything that the parties agreed on.
     clipped : dict of str to int
         How many values all holders together have clipped, by array, if the encoding clips.
+    suspects : tuple of PartyId
+        As in `Summed`.
     """
 
     arrays: Mapping[str, NDArray[Any]]
@@ -112,6 +114,7 @@ class Aggregate:
     session: bytes
     binding: bytes
     clipped: Mapping[str, int]
+    suspects: tuple[PartyId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +127,13 @@ class Summed:
         The sum of the words of the holders below, array by array.
     holders : tuple of PartyId
         Whose contributions are in the sum, in roster order.
+    suspects : tuple of PartyId
+        Parties whose messages were wrong, or made wrong by somebody else, and have been corrected.
     """
 
     words: tuple[Limbs, ...]
     holders: tuple[PartyId, ...]
+    suspects: tuple[PartyId, ...] = ()
 
 
 class Protocol(ABC, Generic[Memory]):
@@ -179,6 +185,18 @@ class Protocol(ABC, Generic[Memory]):
     ) -> tuple[Collection[type[Message]], Collection[type[Message]], Collection[type[Message]]]:
         """Kinds of message: holder to coordinator, coordinator to holder, holder to holder."""
 
+    @property
+    def aggregators(self) -> int:
+        """How many aggregators take part; none by default."""
+        return 0
+
+    @property
+    def accepts_with_aggregators(
+        self,
+    ) -> tuple[Collection[type[Message]], Collection[type[Message]], Collection[type[Message]]]:
+        """Kinds of message: holder to aggregator, aggregator to aggregator, aggregator to coordinator."""
+        return (), (), ()
+
     @abstractmethod
     async def fix_parameters(self, channel: Channel, opening: Opening, memory: Memory) -> Message:
         """Fix the parameters, at the coordinator, once it is known who is ready with what."""
@@ -203,8 +221,18 @@ class Protocol(ABC, Generic[Memory]):
         """Run a holder's role: contribute its words, or void the session in secret if they are None.
 
         It calls ``release(holders)`` before anything leaves from which, with others' help, the total over
-        these holders may follow.
+        these holders may follow; and again, before it helps further, if it turns out that fewer are in it.
         """
+
+    async def aggregator(
+        self, channel: Channel, opened: Opened, keys: SessionKeys, memory: Memory, *, release: Release
+    ) -> None:
+        """Run an aggregator's role, in a protocol that has some.
+
+        It calls ``release(holders)`` before anything leaves from which, with others' help, the total over
+        these holders follows.
+        """
+        raise MisuseError(f"{self.title} has no aggregators")
 
     def needed(self, n_holders: int) -> int:
         """Return how many contributions of so many holders a sum needs; all of them by default."""
@@ -235,12 +263,38 @@ class Protocol(ABC, Generic[Memory]):
                 "with fewer, the sum has one honest input"
             )
 
+    def check_holders(self, holders: Collection[str]) -> None:
+        """Refuse holders, by their names, with whom no session could begin: too few, by default.
+
+        Raises
+        ------
+        SetupError
+            Also if an option does not suit them.
+        """
+        self.check_number(len(holders))
+
+    def check_roster(self, roster: Roster) -> None:
+        """Refuse a roster of too few holders, or of other aggregators than asked for.
+
+        Raises
+        ------
+        SetupError
+            Also if an option does not suit so many.
+        """
+        self.check_number(len(roster.holders))
+        if len(roster.aggregators) != self.aggregators:
+            raise SetupError(
+                f"{self.title} takes {self.aggregators} aggregators, the roster has {len(roster.aggregators)}"
+            )
+
 
 def accepted_by_coordinator(
     protocol: Protocol[Any], roster: Roster
 ) -> dict[PartyId, frozenset[type[Message]]]:
-    """Return the kinds of message that the coordinator's session takes from each holder."""
-    return {holder: frozenset({Ready, Refusal, Closed, *protocol.accepts[0]}) for holder in roster.holders}
+    """Return the kinds of message that the coordinator's session takes from each other party."""
+    from_holder = frozenset({Ready, Refusal, Closed, *protocol.accepts[0]})
+    from_aggregator = frozenset({Ready, Refusal, *protocol.accepts_with_aggregators[2]})
+    return dict.fromkeys(roster.holders, from_holder) | dict.fromkeys(roster.aggregators, from_aggregator)
 
 
 def accepted_by_holder(
@@ -248,7 +302,18 @@ def accepted_by_holder(
 ) -> dict[PartyId, frozenset[type[Message]]]:
     """Return the kinds of message that a holder's session takes from each other party."""
     accepts = {holder: frozenset(protocol.accepts[2]) for holder in roster.holders if holder != me}
+    accepts |= dict.fromkeys(roster.aggregators, frozenset())
     return accepts | {roster.coordinator: frozenset({Invitation, Begin, Finished, *protocol.accepts[1]})}
+
+
+def accepted_by_aggregator(
+    protocol: Protocol[Any], roster: Roster, me: PartyId
+) -> dict[PartyId, frozenset[type[Message]]]:
+    """Return the kinds of message that an aggregator's session takes from each other party."""
+    from_holder, from_aggregator, _ = map(frozenset, protocol.accepts_with_aggregators)
+    accepts = dict.fromkeys(roster.holders, from_holder)
+    accepts |= {other: from_aggregator for other in roster.aggregators if other != me}
+    return accepts | {roster.coordinator: frozenset({Invitation, Begin, Finished})}
 
 
 def coordinator_role(
@@ -265,8 +330,8 @@ def coordinator_role(
     """
 
     async def role(channel: Channel) -> Aggregate:
+        protocol.check_roster(keys.roster)
         n_holders = len(keys.roster.holders)
-        protocol.check_number(n_holders)
         opened = await open_session(
             channel,
             keys,
@@ -281,13 +346,14 @@ def coordinator_role(
             raise
         totals = zip(opened.encodings, summed.words, strict=True)
         arrays = {encoding.name: encoding.decode(total) for encoding, total in totals}
-        channel.broadcast(opened.present, Finished(session=opened.session, released=True))
+        finished = Finished(session=opened.session, released=True)
+        channel.broadcast([*opened.present, *opened.roster.aggregators], finished)
         clipped = {
             encoding.name: encoding.clipped(total)
             for encoding, total in zip(opened.encodings, summed.words, strict=True)
             if isinstance(encoding, QuantizedArray)
         }
-        return Aggregate(arrays, summed.holders, opened.session, opened.binding, clipped)
+        return Aggregate(arrays, summed.holders, opened.session, opened.binding, clipped, summed.suspects)
 
     return role
 
@@ -308,15 +374,13 @@ def holder_role(
         released = True
 
     def examine_options(invitation: Invitation) -> Prepared:
-        # What this role does must be what the invitation promises, or all consented to something else.
-        if invitation.protocol != protocol.options:
-            raise Declined(NOT_ALLOWED, "the invitation asks for other options than this role's")
+        _check_options(protocol, invitation)
         return examine(invitation)
 
     async def take_part(channel: Channel) -> bool:
-        n_holders = len(keys.roster.holders)
-        protocol.check_number(n_holders)
-        joined = await join_session(channel, keys, examine_options, needed=protocol.needed(n_holders))
+        protocol.check_roster(keys.roster)
+        needed = protocol.needed(len(keys.roster.holders))
+        joined = await join_session(channel, keys, examine_options, needed=needed)
         if joined is None:
             return False
         opened, prepared = joined
@@ -335,20 +399,65 @@ def holder_role(
     async def role(channel: Channel) -> bool:
         coordinator = keys.roster.coordinator
         try:
-            try:
-                return await take_part(channel)
-            except DropoutError as loss:
-                if coordinator in loss.missing:
-                    raise
-                # Another holder is lost. The coordinator notices too, breaks off, and asks for our word.
-                await channel.receive(Finished, sender=coordinator)
-                raise
+            return await _until_the_end(channel, coordinator, take_part(channel))
         except AbortedError as end:
             if end.party == coordinator:
                 channel.send(coordinator, closed_by(keys, forwarded=released))
             raise
 
     return role
+
+
+def aggregator_role(
+    protocol: Protocol[Memory],
+    keys: SessionKeys,
+    examine: Callable[[Invitation], None],
+    memory: Memory,
+    release: Callable[[Invitation, Collection[PartyId]], None] = lambda *_: None,
+) -> Role[bool]:
+    """Run an aggregator's role in one secure sum; returns whether it took part.
+
+    `examine` checks policy; it raises `Declined` to refuse.
+    """
+
+    def nothing_of_its_own(invitation: Invitation) -> Prepared:
+        _check_options(protocol, invitation)
+        examine(invitation)
+        return Prepared((), ())
+
+    async def take_part(channel: Channel) -> bool:
+        protocol.check_roster(keys.roster)
+        needed = protocol.needed(len(keys.roster.holders))
+        joined = await join_session(channel, keys, nothing_of_its_own, needed=needed)
+        if joined is None:
+            return False
+        opened, _ = joined
+        await protocol.aggregator(
+            channel, opened, keys, memory, release=lambda holders: release(opened.invitation, holders)
+        )
+        await channel.receive(Finished, sender=keys.roster.coordinator)
+        return True
+
+    async def role(channel: Channel) -> bool:
+        return await _until_the_end(channel, keys.roster.coordinator, take_part(channel))
+
+    return role
+
+
+def _check_options(protocol: Protocol[Any], invitation: Invitation) -> None:
+    """Decline an invitation to what this role does not do: all others would have consented to something else."""
+    if invitation.protocol != protocol.options:
+        raise Declined(NOT_ALLOWED, "the invitation asks for other options than this role's")
+
+
+async def _until_the_end(channel: Channel, coordinator: PartyId, part: Awaitable[bool]) -> bool:
+    """Take part; when another party is lost, the coordinator notices too, breaks off, and says so to all."""
+    try:
+        return await part
+    except DropoutError as loss:
+        if coordinator not in loss.missing:
+            await channel.receive(Finished, sender=coordinator)
+        raise
 
 
 def closed_by(keys: SessionKeys, *, forwarded: bool) -> Closed:
@@ -358,14 +467,15 @@ def closed_by(keys: SessionKeys, *, forwarded: bool) -> Closed:
 
 
 async def close_session(channel: Channel, opened: Opened, loss: DropoutError) -> tuple[Closed, ...]:
-    """Break a session off and collect the survivors' signed word whether they had released anything.
+    """Break a session off and collect the surviving holders' signed word whether they had released anything.
 
     A total over the old set may exist only if every holder released; the word of the survivors is what
     lets them answer the same question over a smaller set.
     """
     survivors = [holder for holder in opened.present if holder not in loss.missing]
     abort = Abort(session=opened.session, reason=abort_reason(loss), lost=loss.missing)
-    channel.broadcast(survivors, abort)
+    aggregators = [party for party in opened.roster.aggregators if party not in loss.missing]
+    channel.broadcast([*survivors, *aggregators], abort)
     words = await channel.gather(Closed, senders=survivors, at_least=0, within=CLOSING_SECONDS)
     return tuple(
         word

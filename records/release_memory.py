@@ -4,6 +4,7 @@ The same question over the holders U, and then over U without v, gives v's own v
 holder that has released a question over one set answers it over another set only if the first sum cannot
 exist: more than `dispensable` holders of that session must have signed that they had released nothing when it
 was broken off (in a ring, where every release is needed, one of them is honest then and without it there is no total).
+Where aggregators add, a holder leaves the watch over the sets to them, as long as they are the same ones.
 
 Adversary: a coordinator that claims a loss which did not happen, or opens two sessions at once, together
 with colluding holders. The memory lasts as long as the process: a holder that starts anew joins with
@@ -32,6 +33,7 @@ class Release:
     session: bytes
     holders: frozenset[PartyId]
     dispensable: int  # holders without whose release that session's total may exist
+    aggregators: frozenset[PartyId]  # who alone know which of the holders are in the sum
 
 
 class ReleaseMemory:
@@ -73,6 +75,9 @@ class ReleaseMemory:
     def record(self, invitation: Invitation, holders: Collection[PartyId]) -> None:
         """Remember a release; **call before anything leaves**, after `allows`.
 
+        Where shares are dealt before it is known who is in the sum, the release is over all who are there; called
+        again in the session, over whoever is in the sum, it takes the place of the first.
+
         Parameters
         ----------
         invitation : Invitation
@@ -83,7 +88,7 @@ class ReleaseMemory:
         Raises
         ------
         MisuseError
-            If `allows` was not asked about this session.
+            If `allows` was not asked about this session, or its release was over fewer holders.
         AbortedError
             If the question was released over more holders than are left now.
         EquivocationError
@@ -91,10 +96,14 @@ class ReleaseMemory:
             sessions at once.
         """
         with self._lock:
-            dispensable = self._examined.pop(invitation.session, None)
-            if dispensable is None:
-                raise MisuseError("a release is recorded once, and examined before")
-            if not self._allows(invitation, frozenset(holders), dispensable):
+            releases = self._releases.get(question(invitation), [])
+            earlier = next((release for release in releases if release.session == invitation.session), None)
+            dispensable = (
+                self._examined.pop(invitation.session, None) if earlier is None else earlier.dispensable
+            )
+            if dispensable is None or not (earlier is None or set(holders) <= earlier.holders):
+                raise MisuseError("a release is examined before it is recorded, and never grows")
+            if not self._allows(invitation, frozenset(holders), dispensable, besides=earlier):
                 roster = Roster(invitation.roster)
                 if set(holders) < set(roster.holders):
                     raise AbortedError(party=self._me, reason=ALREADY_RELEASED)
@@ -102,17 +111,31 @@ class ReleaseMemory:
                     "two sessions at once on one question, over different holders",
                     culprits=[roster.coordinator],
                 )
-            release = Release(invitation.session, frozenset(holders), dispensable)
-            self._releases.setdefault(question(invitation), []).append(release)
+            aggregators = frozenset(Roster(invitation.roster).aggregators)
+            release = Release(invitation.session, frozenset(holders), dispensable, aggregators)
+            others = [other for other in releases if other is not earlier]
+            self._releases[question(invitation)] = [*others, release]
 
-    def _allows(self, invitation: Invitation, holders: frozenset[PartyId], dispensable: int) -> bool:
-        return all(
-            release.holders == holders
-            or cannot_exist(
-                release, invitation.previous, self._roster, dispensable=max(dispensable, release.dispensable)
-            )
-            for release in self._releases.get(question(invitation), ())
-        )
+    def _allows(
+        self,
+        invitation: Invitation,
+        holders: frozenset[PartyId],
+        dispensable: int,
+        besides: Release | None = None,
+    ) -> bool:
+        aggregators = frozenset(Roster(invitation.roster).aggregators)
+
+        def harmless(release: Release) -> bool:
+            if release is besides:
+                return True
+            if self._me not in aggregators and (release.aggregators or aggregators):
+                # Over whom the sum was, or will be, the aggregators agree; each answers over one set only.
+                return release.aggregators == aggregators
+            same = release.holders == holders and release.aggregators == aggregators
+            least = max(dispensable, release.dispensable)
+            return same or cannot_exist(release, invitation.previous, self._roster, dispensable=least)
+
+        return all(map(harmless, self._releases.get(question(invitation), ())))
 
 
 def question(invitation: Invitation) -> bytes:

@@ -16,8 +16,10 @@ from tacit.protocols.party import PartyId, Roster
 from tacit.protocols.protocol import (
     Aggregate,
     Protocol,
+    accepted_by_aggregator,
     accepted_by_coordinator,
     accepted_by_holder,
+    aggregator_role,
     coordinator_role,
     holder_role,
 )
@@ -34,7 +36,10 @@ M = TypeVar("M", bound=Message)
 
 @dataclass
 class Network:
-    """A coordinator `k` and some holders with contributions, ready for one session in the simulator."""
+    """A coordinator `k`, some holders with contributions, and `aggregator-1`, … if the protocol has some.
+
+    They are ready for one session in the simulator.
+    """
 
     protocol: Protocol[Any]
     contributions: Mapping[str, Contribution]
@@ -48,23 +53,24 @@ class Network:
     memories: dict[str, Any] = field(default_factory=dict)
     identities: dict[str, Identity] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
+    released_over: dict[str, tuple[PartyId, ...]] = field(default_factory=dict)
     roles: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     faults: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = [COORDINATOR, *self.contributions]
-        for name in names:
-            kind = "coordinator" if name == COORDINATOR else "holder"
+        kinds = {COORDINATOR: "coordinator", **dict.fromkeys(self.contributions, "holder")}
+        kinds |= {f"aggregator-{i + 1}": "aggregator" for i in range(self.protocol.aggregators)}
+        for name, kind in kinds.items():
             if name not in self.identities:
                 # Identities do not follow the seed: runs with other seeds reuse them.
                 self.identities[name] = Identity(name, kind, random.Random(f"identity {name}").randbytes)
             self.memories.setdefault(name, self.protocol.memory())
-        self.roster = Roster(tuple(self.identities[name].public for name in names))
+        self.roster = Roster(tuple(self.identities[name].public for name in kinds))
         self.simulation = Simulation(self.seed, **self.faults)
         self.session = self.simulation.random_bytes(32)
-        self.keys = {
+        self.keys: dict[str, SessionKeys] = {
             name: SessionKeys(self.identities[name], self.roster, self.session, self.simulation.random_bytes)
-            for name in names
+            for name in self.roster
         }
 
     def invitation(self) -> Invitation:
@@ -112,14 +118,34 @@ class Network:
                 name,
                 self.roles.get(name, honest),
                 accepts=accepted_by_holder(self.protocol, self.roster, PartyId(name)),
-                tell=(COORDINATOR,),
+                tell=(COORDINATOR, *self.roster.aggregators),
                 dies_after=self.dies_after.get(name),
                 dies_before=self.dies_before.get(name),
             )
+        for name in self.roster.aggregators:
+            self._add_aggregator(name)
         return self.simulation.run()
+
+    def _add_aggregator(self, name: PartyId) -> None:
+        honest = aggregator_role(
+            self.protocol,
+            self.keys[name],
+            lambda _: None,
+            self.memories[name],
+            partial(self._release, name),
+        )
+        self.simulation.add(
+            name,
+            self.roles.get(name, honest),
+            accepts=accepted_by_aggregator(self.protocol, self.roster, name),
+            tell=(COORDINATOR,),
+            dies_after=self.dies_after.get(name),
+            dies_before=self.dies_before.get(name),
+        )
 
     def _release(self, name: str, invitation: Invitation, holders: Collection[PartyId]) -> None:
         self.released.append(name)
+        self.released_over[name] = tuple(holders)
 
     def opened(self, run: Run) -> Opened:
         """What all parties held in common in a run that got as far as Begin."""

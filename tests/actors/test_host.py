@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from in_process import SMALL, Repository, ShortKeys, definition_of
 from ray.exceptions import ActorDiedError
-from tacit.actors import coordinator_host, holder_host
+from tacit.actors import holder_host, watching_host
 from tacit.actors.coordinator import Coordinator
 from tacit.actors.coordinator_host import CoordinatorHost
 from tacit.actors.driver import THREADS
@@ -261,8 +261,8 @@ def test_process_that_dies_in_a_sum_loses_all_of_its_holders(loop: asyncio.Runne
 def test_process_that_hangs_is_lost(loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
         with monkeypatch.context() as impatient:
-            impatient.setattr(coordinator_host, "SILENCE_SECONDS", 0.2)
-            impatient.setattr(coordinator_host, "PING_SECONDS", 0.001)
+            impatient.setattr(watching_host, "SILENCE_SECONDS", 0.2)
+            impatient.setattr(watching_host, "PING_SECONDS", 0.001)
             async with Processes(HALVES) as processes:
                 processes.holders[1].hangs = True
                 while not processes.lost:  # noqa: ASYNC110 - told to nobody while nothing runs

@@ -14,7 +14,7 @@ from tacit.protocols.errors import EquivocationError, InvalidMessageError, Misus
 from tacit.protocols.key_agreement import Identity, SessionKeys
 from tacit.protocols.party import PartyId, Roster
 from tacit.serialization.codec import Frame, decode, encode
-from tacit.serialization.errors import DecodeError
+from tacit.serialization.errors import DecodeError, EncodeError
 from tacit.serialization.link_messages import Sealed
 from tacit.serialization.ring_paillier_messages import PartialSum
 from tacit.serialization.schema import Message
@@ -284,3 +284,15 @@ def test_the_size_of_a_frame_is_that_of_the_message_and_a_constant() -> None:
     links = Links(introduced()[A])
     sizes = [(links.seal(B, partial(n)).size, encode(partial(n)).size) for n in (1, 5, 20)]
     assert len({sealed - inner for sealed, inner in sizes}) <= 2  # msgpack's length may take a byte more
+
+
+def test_an_array_that_no_cipher_takes_at_once_is_refused_at_its_sender(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full:
+        def encrypt(self, *_: object) -> bytes:
+            raise OverflowError("Data or associated data too long. Max 2**31 - 1 bytes")
+
+    monkeypatch.setattr(links_module, "AESGCM", lambda _: Full())
+    with pytest.raises(EncodeError, match="PartialSum has an array of 2 GiB or more"):
+        Links(introduced()[A]).seal(B, partial())

@@ -408,7 +408,7 @@ def test_roster_with_a_party_that_is_not_pinned_is_refused(loop: asyncio.Runner)
                 await network.sum(mean)
             await network.settle()
             for holder in network.holders.values():
-                assert holder._release_memory()._releases == {}
+                assert holder.release_memory._releases == {}
 
     loop.run(scene())
 

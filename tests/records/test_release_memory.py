@@ -243,13 +243,27 @@ def test_of_many_sessions_at_once_in_threads_only_one_set_is_released() -> None:
     assert len(released) == 8
 
 
-def test_a_release_is_recorded_once_and_only_after_it_was_examined() -> None:
-    memory = ReleaseMemory(ME, ROSTER)
+def test_a_release_is_recorded_only_after_it_was_examined() -> None:
     with pytest.raises(MisuseError):
-        record(memory, invitation())
-    memory = memory_of(invitation())
+        record(ReleaseMemory(ME, ROSTER), invitation())
+
+
+def test_a_release_shrinks_to_those_in_the_sum_and_never_grows() -> None:
+    # Shares were dealt over all; then it turned out that d's had not come.
+    memory = memory_of(invitation(FIRST))
+    memory.record(invitation(FIRST), [PartyId(name) for name in "abc"])
+    assert not memory.allows(invitation(SECOND), dispensable=1)
+    assert memory.allows(invitation(THIRD, lost=["d"]), dispensable=1)
     with pytest.raises(MisuseError):
-        record(memory, invitation())
+        record(memory, invitation(FIRST))
+
+
+def test_a_release_does_not_shrink_to_a_set_that_isolates_a_holder() -> None:
+    # All was summed before: the shares of a second session are added over all again, or not at all.
+    memory = memory_of(invitation(FIRST), invitation(SECOND))
+    with pytest.raises(AbortedError, match=ALREADY_RELEASED):
+        memory.record(invitation(SECOND), [PartyId(name) for name in "abc"])
+    memory.record(invitation(SECOND), [PartyId(name) for name in "abcd"])
 
 
 def test_what_was_refused_cannot_be_recorded() -> None:

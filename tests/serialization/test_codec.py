@@ -230,11 +230,18 @@ def test_buffers_that_do_not_fit_are_refused(alter: Any) -> None:
 # ── limits ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_frames_above_the_limit_are_refused() -> None:
+def test_headers_above_the_limit_are_refused_however_long_the_buffers() -> None:
     frame = encode(LARGE)
-    assert decode(frame, at_most=frame.size) == LARGE
+    assert frame.size > len(frame.header)
+    assert decode(frame, at_most=len(frame.header)) == LARGE
     with pytest.raises(DecodeError, match="at most"):
-        decode(frame, at_most=frame.size - 1)
+        decode(frame, at_most=len(frame.header) - 1)
+
+
+def test_arrays_above_the_limit_of_headers_travel_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = encode(LARGE)
+    monkeypatch.setattr("tacit.serialization.codec.HEADER_LIMIT", len(frame.header))
+    assert decode(encode(LARGE)) == LARGE
 
 
 def nested(depth: int) -> Message:
@@ -435,6 +442,6 @@ def test_only_messages_with_a_signature_have_an_unsigned_digest() -> None:
 
 
 def test_a_frame_that_nobody_would_take_in_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tacit.serialization.codec.DEFAULT_LIMIT", 40)
-    with pytest.raises(EncodeError, match="Finished takes 47 bytes, at most 40"):
+    monkeypatch.setattr("tacit.serialization.codec.HEADER_LIMIT", 40)
+    with pytest.raises(EncodeError, match="Finished takes 47 bytes besides its large arrays, at most 40"):
         encode(Finished(session=bytes(32), released=True))

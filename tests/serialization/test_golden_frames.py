@@ -22,11 +22,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tacit.serialization
+from tacit.serialization.additive_sharing_messages import (
+    AdditiveSharingOptions,
+    AggregationParameters,
+    FullShare,
+    MissingShares,
+    ShareSum,
+    TooFewShares,
+)
 from tacit.serialization.codec import Frame, decode, digest, encode
 from tacit.serialization.encoding_parameters import ExactFloat, FixedPoint, Integers, Quantized
 from tacit.serialization.errors import DecodeError
 from tacit.serialization.forms import BUFFER_BYTES
 from tacit.serialization.link_messages import Sealed
+from tacit.serialization.pairwise_masking_messages import (
+    DealtShares,
+    ForwardedCodes,
+    GraphCommitment,
+    GraphCommitments,
+    GraphSeed,
+    GraphSeeds,
+    MaskedInput,
+    MaskingParameters,
+    PairwiseMaskingOptions,
+    ReceivedShares,
+    SurvivorCodes,
+    Survivors,
+    UnmaskingShares,
+)
 from tacit.serialization.ring_paillier_messages import PartialSum, RingPaillierOptions, RingParameters
 from tacit.serialization.schema import Message, registered_messages
 from tacit.serialization.session_messages import (
@@ -72,6 +95,13 @@ READY = Ready(
     arrays=(TOTAL,),
     ephemeral=_bytes(4, 32),
     signature=_bytes(5, 64),
+)
+STATEMENT = MissingShares(
+    session=SESSION,
+    binding=_bytes(30, 32),
+    aggregator="aggregator-1",
+    missing=("Köln", "site-2"),
+    signature=_bytes(31, 64),
 )
 PARTIES = tuple(
     Party(name=name, kind=kind, verify_key=_bytes(10 * i, 32), agreement_key=_bytes(10 * i + 5, 32))
@@ -119,6 +149,47 @@ EXAMPLES: dict[str, Message] = {
         key_id=_bytes(12, 32),
         ciphertexts=np.arange(24, dtype=np.uint8).reshape(3, 8),
     ),
+    "PairwiseMasking_v1": PairwiseMaskingOptions(
+        threshold=None, neighbours=None, epoch=16, active=True, mode="resilient", colluding=1
+    ),
+    "PairwiseMasking_v1.by_hand": PairwiseMaskingOptions(
+        threshold=67, neighbours=80, epoch=255, active=False, mode="direct", colluding=32
+    ),
+    "MaskingParameters_v1": MaskingParameters(epoch=_bytes(15, 32), index=254),
+    "GraphCommitment_v1": GraphCommitment(session=SESSION, commitment=_bytes(16, 32)),
+    "GraphCommitments_v1": GraphCommitments(
+        session=SESSION, commitments=(_bytes(16, 32), _bytes(17, 32), _bytes(18, 32))
+    ),
+    "GraphSeed_v1": GraphSeed(session=SESSION, seed=_bytes(19, 32)),
+    "GraphSeeds_v1": GraphSeeds(session=SESSION, seeds=(_bytes(19, 32), _bytes(20, 32))),
+    "DealtShares_v1": DealtShares(
+        session=SESSION,
+        sealed=(_bytes(21, 144), _bytes(22, 144)),
+        locked_seeds=(_bytes(23, 80), _bytes(24, 80)),
+        seed_commitments=np.arange(128, dtype=np.uint8).reshape(2, 2, 32),
+        self_commitments=np.arange(64, dtype=np.uint8).reshape(2, 32),
+    ),
+    "ReceivedShares_v1": ReceivedShares(
+        session=SESSION, dealers=("Köln", "site-2"), sealed=(_bytes(25, 144),)
+    ),
+    "MaskedInput_v1": MaskedInput(
+        session=SESSION,
+        binding=_bytes(26, 32),
+        flag=np.array([2**64 - 1], np.uint64),
+        vectors=(
+            np.arange(5, dtype=np.uint32),
+            np.arange(3, dtype=np.uint64),
+            np.arange(10, dtype=np.uint64).reshape(2, 5),
+        ),
+    ),
+    "Survivors_v1": Survivors(session=SESSION, survivors=("Köln", "site-2")),
+    "SurvivorCodes_v1": SurvivorCodes(session=SESSION, codes=np.arange(64, dtype=np.uint8).reshape(2, 32)),
+    "ForwardedCodes_v1": ForwardedCodes(
+        session=SESSION, codes=np.arange(64, dtype=np.uint8)[::-1].reshape(2, 32)
+    ),
+    "UnmaskingShares_v1": UnmaskingShares(
+        session=SESSION, binding=_bytes(27, 32), shares=np.arange(96, dtype=np.uint8).reshape(3, 32)
+    ),
     "Sealed_v1": Sealed(
         session=SESSION,
         sender="site-1",
@@ -129,6 +200,22 @@ EXAMPLES: dict[str, Message] = {
         body=_bytes(13, 40),
         buffers=(np.arange(BUFFER_BYTES, dtype=np.uint8), np.arange(3, dtype=np.uint8)),
     ),
+    "AdditiveSharing_v1": AdditiveSharingOptions(aggregators=3, colluding=2),
+    "AggregationParameters_v1": AggregationParameters(needed=4),
+    "FullShare_v1": FullShare(
+        session=SESSION,
+        binding=_bytes(30, 32),
+        flag=np.array([2**64 - 1], np.uint64),
+        vectors=(np.arange(3, dtype=np.uint32), np.arange(4, dtype=np.uint64).reshape(2, 2)),
+    ),
+    "MissingShares_v1": STATEMENT,
+    "ShareSum_v1": ShareSum(
+        session=SESSION,
+        statements=(STATEMENT,),
+        flag=np.zeros(1, np.uint64),
+        vectors=(np.arange(3, dtype=np.uint32), np.arange(4, dtype=np.uint64).reshape(2, 2)),
+    ),
+    "TooFewShares_v1": TooFewShares(session=SESSION, statements=(STATEMENT,)),
     "Integers_v1": Integers(),
     "ExactFloat_v1": ExactFloat(),
     "FixedPoint_v1": FixedPoint(bound=1000.0, fraction_bits=20),

@@ -1,0 +1,162 @@
+"""A party that the coordinator invites to sessions: what data holders and aggregators have in common.
+
+The first frame of a session is an invitation under the pinned coordinator's keys, or nothing happens. Whoever takes
+no part says so, with a reason of a fixed list, so that the coordinator does not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from ..protocols.channel import Channel, Role
+from ..protocols.errors import RemoteError, SetupError
+from ..protocols.invitation import NOT_ALLOWED
+from ..protocols.key_agreement import SessionKeys
+from ..protocols.party import PartyId, Roster
+from ..protocols.protocol import Protocol
+from ..protocols.registry import protocol_from
+from ..protocols.session import Accepted, Session
+from ..records.release_memory import ReleaseMemory
+from ..serialization.errors import DecodeError, TacitError
+from ..serialization.link_messages import Sealed
+from ..serialization.session_messages import Invitation, Refusal
+from .links import Links
+from .party import Party
+
+SESSION_SECONDS = 3 * 3_600.0  # longer than all the coordinator's deadlines together
+
+logger = logging.getLogger(__name__)
+
+
+class Participant(Party):
+    """One party that takes part in sessions which the coordinator opens.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the roster.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._memories: dict[str, Any] = {}
+        self._releases: ReleaseMemory | None = None
+        self._sessions: set[asyncio.Task[None]] = set()
+
+    @abstractmethod
+    def _role(self, protocol: Protocol[Any], keys: SessionKeys, memory: Any) -> Role[bool]:
+        """Return this party's role in one session."""
+
+    @abstractmethod
+    def _accepts(self, protocol: Protocol[Any], roster: Roster) -> Accepted:
+        """Return the kinds of message that its session takes from each other party."""
+
+    @abstractmethod
+    def _tells(self, roster: Roster) -> tuple[PartyId, ...]:
+        """Return who learns at once when this party fails."""
+
+    @property
+    def release_memory(self) -> ReleaseMemory:
+        """What it has released."""
+        if self._releases is None:
+            self._releases = ReleaseMemory(self.name, self.roster)
+        return self._releases
+
+    # A session, from its first frame
+
+    def _invited(self, sealed: Sealed) -> bool:
+        """Start a session if the pinned coordinator really invites to it; otherwise nothing happens."""
+        try:
+            invitation = self._peek(sealed)
+        except (RemoteError, DecodeError) as error:
+            logger.warning("refused an invitation: %s", type(error).__name__)
+            return False
+        task = asyncio.get_running_loop().create_task(self._take_part(invitation))
+        self._sessions.add(task)
+        task.add_done_callback(self._sessions.discard)
+        return True
+
+    def _peek(self, sealed: Sealed) -> Invitation:
+        """Read the invitation with keys that are thrown away: it names the roster that the session's are for."""
+        keys = SessionKeys(self.identity, self.roster, sealed.session, os.urandom)
+        message = Links(keys).open(sealed)
+        by_coordinator = sealed.sender == self.roster.coordinator
+        if by_coordinator and isinstance(message, Invitation) and message.session == sealed.session:
+            return message
+        raise RemoteError("a first frame that is no invitation", suspects=[sealed.sender])
+
+    def _accepted_roster(self, invitation: Invitation) -> Roster:
+        """Return the invitation's roster: pinned parties only, with this one and the coordinator among them."""
+        pinned = {party.name: party for party in self.roster.parties}
+        if any(pinned.get(party.name) != party for party in invitation.roster):
+            raise SetupError("the invitation names a party that is not pinned here")
+        roster = Roster(invitation.roster)
+        if self.name not in roster.invited:
+            raise SetupError("the invitation is for others")
+        return roster
+
+    async def _take_part(self, invitation: Invitation) -> None:
+        """Run this party's role in one session; its end is the coordinator's to tell."""
+        try:
+            session, keys = self._session(invitation)
+        except SetupError as error:
+            logger.warning("refused an invitation: %s", error)
+            session, keys = self._refusing_session(invitation)
+        try:
+            await self.driver.run(session, keys, first=(self.roster.coordinator, invitation))
+        except TacitError as error:
+            logger.info("a session ended early: %s", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - the coordinator has been told; a text may hold values
+            logger.error("a session failed: %s", type(error).__name__)
+
+    def _session(self, invitation: Invitation) -> tuple[Session[bool], SessionKeys]:
+        """Make a session with this party's role.
+
+        Raises
+        ------
+        SetupError
+            If the roster or the protocol is none that this party takes part in.
+        """
+        roster, protocol = self._accepted_roster(invitation), self._protocol(invitation)
+        keys = SessionKeys(self.identity, roster, invitation.session, os.urandom)
+        role = self._role(protocol, keys, self._memories.setdefault(protocol.title, protocol.memory()))
+        return self._running(invitation, role, self._accepts(protocol, roster), self._tells(roster)), keys
+
+    def _refusing_session(self, invitation: Invitation) -> tuple[Session[bool], SessionKeys]:
+        """Make a session that does nothing but refuse, so that the coordinator does not wait."""
+        coordinator = self.roster.coordinator
+        accepts: Mapping[PartyId, frozenset[Any]] = {coordinator: frozenset({Invitation})}
+        keys = SessionKeys(self.identity, self.roster, invitation.session, os.urandom)
+        return self._running(invitation, refusing_role(coordinator), accepts, ()), keys
+
+    def _running(
+        self, invitation: Invitation, role: Role[bool], accepts: Accepted, tells: tuple[PartyId, ...]
+    ) -> Session[bool]:
+        return Session(
+            invitation.session,
+            self.name,
+            role,
+            accepts=accepts,
+            tell=tells,
+            random_bytes=os.urandom,
+            lasts=SESSION_SECONDS,
+        )
+
+    def _protocol(self, invitation: Invitation) -> Protocol[Any]:
+        return protocol_from(invitation.protocol)
+
+
+def refusing_role(coordinator: PartyId) -> Role[bool]:
+    """Return the role of a party that refuses whatever the coordinator invites to."""
+
+    async def role(channel: Channel) -> bool:
+        invitation = await channel.receive(Invitation, sender=coordinator)
+        channel.send(coordinator, Refusal(session=invitation.session, reason=NOT_ALLOWED, details=""))
+        return False
+
+    return role

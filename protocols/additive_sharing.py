@@ -1,0 +1,292 @@
+"""Additive sharing: every holder splits its contribution among aggregators, who add what they have.
+
+Coordinator k, holders u, aggregators j (two or more, whom nobody must trust all together), ring Z_{2^b}, keystreams
+by AES-256-CTR under one-time keys.
+
+1. ``u -> r: FullShare``: x_u − Σ_{j≠r} PRG(s_uj). The other aggregators' shares PRG(s_uj) need not be sent: u and j
+   derive the seed s_uj from their keys of this session and its binding. The aggregators take turns as r, so that all
+   receive and expand equally much. So a contribution leaves in one message: it has come, or it has not.
+2. ``j -> j': MissingShares``: when all shares are there, their holders lost, or time runs out, each aggregator signs
+   which of the full shares that it awaits are missing. The *included set* I is everybody whom nobody misses.
+3. ``j -> k: ShareSum``: the sum of j's shares over I, given once a session, with the statements that it rests on; or
+   ``TooFewShares``. The coordinator checks that all have gone by the same statements, and adds the sums.
+
+**Who learns what.** The coordinator learns the sum over I, and I. Aggregators learn who takes part, the shapes, and I;
+holders learn who takes part. Resists a coordinator, holders and all aggregators but one who deviate as they please and
+pool what they see, as long as no more than `colluding` of them are holders: the one honest aggregator has a uniform
+share of every contribution, gives away one sum of them, over the minimum of holders or more, and remembers for every
+question over whom (`release`). Aggregators that go by different sets answer with noise. Broken when all aggregators
+pool. Any holder can shift the sum by what it puts in, **and so can any aggregator**, unnoticed; a share left out or
+added twice by mistake sets the flag.
+
+**The flag** is a word that is zero of everybody. A holder that cannot contribute puts uniform elements in the place of
+its words and of the flag; the coordinator sees by the total that somebody could not, not who.
+
+**Losses.** A holder that is lost before its share is in is left out; the loss of an aggregator ends the session.
+
+Source: additive secret sharing among non-colluding servers, as in Corrigan-Gibbs and Boneh, NSDI 2017 (Prio), §3,
+without its proofs of validity; the ancestor, homomorpheR 0.3, has two non-cooperating parties. Seeds that both ends
+derive, the agreement on I and the flag are tacit's own composition, **without a written proof**.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..serialization.additive_sharing_messages import (
+    AdditiveSharingOptions,
+    AggregationParameters,
+    FullShare,
+    MissingShares,
+    ShareSum,
+    TooFewShares,
+)
+from ..serialization.codec import encode
+from ..serialization.schema import Message
+from .additive_steps import (
+    add_sums,
+    agreed_set,
+    check_share,
+    check_statement,
+    deal,
+    included_by,
+    receivers,
+    senders_to,
+    sign_missing,
+    sum_shares,
+)
+from .channel import Channel
+from .encoding import ArrayEncoding
+from .errors import DropoutError, InvalidMessageError, SetupError
+from .invitation import Opened, Opening
+from .key_agreement import SessionKeys
+from .limbs import Limbs
+from .party import PartyId
+from .protocol import Attack, Cost, Protocol, Release, Summed, Trust
+
+MAXIMUM_AGGREGATORS = 100
+ANSWER_SECONDS = 60.0  # for a message of a few kilobytes
+SECONDS_PER_MEGABYTE = 1.0  # of a share on its way
+SUMMING_SECONDS_PER_MEGABYTE = 0.01  # of the shares of all holders, many times over
+
+
+@dataclass(frozen=True)
+class AdditiveSharing(Protocol[None]):
+    """Shares of every contribution for two or more aggregators, of whom one at least is honest.
+
+    Parameters
+    ----------
+    aggregators : int
+        How many, 2 to 100; an input is uncovered only if all of them pool.
+    colluding : int
+        Holders that may pool with the coordinator, and with all aggregators but one: n_C.
+
+    Raises
+    ------
+    SetupError
+        If an option is out of its range.
+    """
+
+    aggregators: int = 2
+    colluding: int = 1
+
+    title: ClassVar[str] = "additive sharing"
+    accepts: ClassVar[
+        tuple[Collection[type[Message]], Collection[type[Message]], Collection[type[Message]]]
+    ] = ((), (), ())
+    accepts_with_aggregators: ClassVar[
+        tuple[Collection[type[Message]], Collection[type[Message]], Collection[type[Message]]]
+    ] = ((FullShare,), (MissingShares,), (ShareSum, TooFewShares))
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.aggregators, int) or not 2 <= self.aggregators <= MAXIMUM_AGGREGATORS:
+            raise SetupError(
+                f"aggregators is a whole number from 2 to {MAXIMUM_AGGREGATORS}: one alone would see every input"
+            )
+        if not isinstance(self.colluding, int) or self.colluding < 1:
+            raise SetupError("colluding is at least 1: one holder may always pool with the coordinator")
+
+    @classmethod
+    def from_options(cls, options: AdditiveSharingOptions) -> AdditiveSharing:
+        """Return the protocol that an invitation asks for."""
+        return cls(options.aggregators, options.colluding)
+
+    @property
+    def options(self) -> AdditiveSharingOptions:
+        """The options as a message."""
+        return AdditiveSharingOptions(aggregators=self.aggregators, colluding=self.colluding)
+
+    @property
+    def minimum_holders(self) -> int:
+        """At least two honest inputs beside those that may collude, and never fewer than three."""
+        return max(self.colluding + 2, 3)
+
+    def needed(self, n_holders: int) -> int:
+        """Return the minimum: whoever is lost before its share is in is left out."""
+        return self.minimum_holders
+
+    def dispensable(self, n_holders: int) -> int:
+        """Return without how many shares a sum may exist, counting those who lie."""
+        return n_holders - self.needed(n_holders) + self.colluding
+
+    @property
+    def trust(self) -> Trust:
+        """Who learns what."""
+        return Trust(
+            "the sum over the holders whose shares have come, and who they are",
+            "a coordinator, holders and all aggregators but one who lie",
+            f"all {self.aggregators} aggregators pool, or more than {self.colluding} holders with the coordinator",
+        )
+
+    @property
+    def attacks(self) -> tuple[Attack, ...]:
+        """The known attacks and the step that stops each."""
+        return (
+            Attack("all aggregators but one pool", "the uniform share of the last one"),
+            Attack(
+                "the sum over U and over U without v is asked for",
+                "an aggregator answers once a session, and remembers its set for every question",
+            ),
+            Attack(
+                "an aggregator tells the others different sets",
+                "signed statements that travel with every sum; sums over different sets are noise",
+            ),
+            Attack("too small a cohort", "the minimum that every aggregator checks"),
+            Attack(
+                "the coordinator reads a share on its way", "frames to aggregators are sealed by the links"
+            ),
+            Attack(
+                "the router puts in keys of its own", "signatures over every fresh key, shown to all in Begin"
+            ),
+            Attack(
+                "a holder or an aggregator gets a special model or roster",
+                "the binding in every share's derivation, with every full share and under every statement",
+            ),
+            Attack("a share arrives late, after its holder was declared missing", "it is never looked at"),
+            Attack("an aggregator gives a wrong sum", "nothing: it is trusted to add"),
+        )
+
+    def cost(self, n_holders: int, encodings: Sequence[ArrayEncoding]) -> Cost:
+        """Count messages one after the other, and the bytes of the full share."""
+        vectors = tuple(np.zeros(encoding.word_shape, encoding.word_dtype) for encoding in encodings)
+        flag = np.zeros(1, dtype=np.uint64)
+        frame = encode(FullShare(session=bytes(32), binding=bytes(32), flag=flag, vectors=vectors))
+        return Cost(6, frame.size)
+
+    def memory(self) -> None:
+        """Nothing outlives a session."""
+
+    async def fix_parameters(self, channel: Channel, opening: Opening, memory: None) -> AggregationParameters:
+        """Tell the aggregators over how many holders the coordinator wants its sum."""
+        return AggregationParameters(needed=opening.needed)
+
+    # A holder
+
+    async def holder(
+        self,
+        channel: Channel,
+        opened: Opened,
+        keys: SessionKeys,
+        memory: None,
+        *,
+        words: tuple[Limbs, ...] | None,
+        release: Release,
+    ) -> None:
+        """Run a holder's role."""
+        share = await channel.compute(deal, opened, keys, words, random_bytes=channel.random_bytes)
+        release(opened.present)  # over whom exactly, the aggregators decide, and remember
+        channel.send(receivers(opened)[channel.me], share)
+
+    # An aggregator
+
+    async def aggregator(
+        self, channel: Channel, opened: Opened, keys: SessionKeys, memory: None, *, release: Release
+    ) -> None:
+        """Run an aggregator's role."""
+        coordinator, others = opened.roster.coordinator, _others(opened, channel.me)
+        # Step 1
+        shares = await channel.gather(
+            FullShare,
+            senders=senders_to(opened, channel.me),
+            at_least=0,
+            within=share_seconds(opened),
+            relying_on=(coordinator,),
+        )
+        for holder, share in shares.items():
+            check_share(opened, holder, share)
+        # Step 2
+        own = sign_missing(opened, keys, shares)
+        channel.broadcast(others, own)
+        told = await channel.gather(
+            MissingShares, senders=others, within=statement_seconds(opened), relying_on=(coordinator,)
+        )
+        for other, statement in told.items():
+            check_statement(opened, other, statement)
+        told[channel.me] = own
+        statements = tuple(told[aggregator] for aggregator in opened.roster.aggregators)
+        # Step 3
+        included = included_by(opened, statements)
+        if len(included) < _needed(opened):
+            channel.send(coordinator, TooFewShares(session=opened.session, statements=statements))
+            return
+        summed = await channel.compute(sum_shares, opened, keys, included, shares, statements)
+        release(included)
+        channel.send(coordinator, summed)
+
+    # The coordinator
+
+    async def coordinator(self, channel: Channel, opened: Opened, keys: SessionKeys, memory: None) -> Summed:
+        """Run the coordinator's role."""
+        aggregators, needed = opened.roster.aggregators, _needed(opened)
+        # Step 3
+        answers: Mapping[PartyId, ShareSum | TooFewShares] = await channel.gather(
+            (ShareSum, TooFewShares),
+            senders=aggregators,
+            within=sum_seconds(opened),
+            relying_on=aggregators,  # the others may need what a lost one has not told them
+        )
+        included = agreed_set(opened, needed, answers)
+        if len(included) < needed:
+            missing = [holder for holder in opened.roster.holders if holder not in included]
+            raise DropoutError(needed=needed, present=included, missing=missing)
+        sums = [answer for answer in answers.values() if isinstance(answer, ShareSum)]
+        return Summed(await channel.compute(add_sums, opened, sums), included)
+
+
+# Deadlines: a holder's session lasts longest, and the coordinator waits longer than any aggregator
+
+
+def share_seconds(opened: Opened) -> float:
+    """Return how long an aggregator waits for full shares."""
+    return ANSWER_SECONDS + SECONDS_PER_MEGABYTE * _megabytes(opened)
+
+
+def statement_seconds(opened: Opened) -> float:
+    """Return how long it then waits for the other aggregators, who may wait for shares still."""
+    return share_seconds(opened) + ANSWER_SECONDS
+
+
+def sum_seconds(opened: Opened) -> float:
+    """Return how long the coordinator waits for sums: until all of that is over, and they are added and sent."""
+    adding = SUMMING_SECONDS_PER_MEGABYTE * len(opened.present) * _megabytes(opened)
+    return share_seconds(opened) + statement_seconds(opened) + adding + share_seconds(opened)
+
+
+def _megabytes(opened: Opened) -> float:
+    """Return the size of a share."""
+    return sum(encoding.size * encoding.word_bits / 8e6 for encoding in opened.encodings)
+
+
+def _others(opened: Opened, me: PartyId) -> tuple[PartyId, ...]:
+    return tuple(aggregator for aggregator in opened.roster.aggregators if aggregator != me)
+
+
+def _needed(opened: Opened) -> int:
+    """Return how many holders must be in the sum: the minimum, or as many as the coordinator wants."""
+    if not isinstance(opened.parameters, AggregationParameters):
+        raise InvalidMessageError("a Begin without a number of holders", culprits=[opened.roster.coordinator])
+    return max(opened.needed, opened.parameters.needed)
