@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .actors.errors import ClosedError as ClosedError
     from .actors.errors import HoldersLostWarning as HoldersLostWarning
     from .actors.errors import PeerUnreachableError as PeerUnreachableError
+    from .actors.errors import SumWarning as SumWarning
     from .actors.federation import Federation as Federation
     from .actors.federation import simulate as simulate
     from .models.errors import DataError as DataError
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from .protocols.errors import UnexpectedMessageError as UnexpectedMessageError
     from .protocols.errors import VoidedError as VoidedError
     from .protocols.pairwise_masking import PairwiseMasking as PairwiseMasking
+    from .protocols.plan_table import Plan as Plan
+    from .protocols.planning import Wish as Wish
     from .protocols.ring_paillier import RingPaillier as RingPaillier
     from .protocols.secret_sharing import SecretSharing as SecretSharing
     from .protocols.simulation import Simulation as Simulation
@@ -51,7 +54,13 @@ if TYPE_CHECKING:
     from .serialization.errors import TacitError as TacitError
 
 _MODULES = {
-    "actors.errors": ("ActorError", "ClosedError", "HoldersLostWarning", "PeerUnreachableError"),
+    "actors.errors": (
+        "ActorError",
+        "ClosedError",
+        "HoldersLostWarning",
+        "PeerUnreachableError",
+        "SumWarning",
+    ),
     "actors.federation": ("Federation", "simulate"),
     "models.errors": ("DataError", "EvaluationError", "ModelError"),
     "models.fit": ("Fit",),
@@ -72,6 +81,8 @@ _MODULES = {
         "VoidedError",
     ),
     "protocols.pairwise_masking": ("PairwiseMasking",),
+    "protocols.plan_table": ("Plan",),
+    "protocols.planning": ("Wish",),
     "protocols.ring_paillier": ("RingPaillier",),
     "protocols.secret_sharing": ("SecretSharing",),
     "protocols.simulation": ("Simulation",),

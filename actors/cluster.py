@@ -96,9 +96,9 @@ def is_running() -> bool:
     return bool(ray.is_initialized())
 
 
-def start_coordinator(name: str, protocol: Any, repository: Any) -> Any:
+def start_coordinator(name: str, repository: Any) -> Any:
     """Start the coordinator's process."""
-    return ray.remote(**_HOST)(CoordinatorHost).remote(name, protocol, repository)
+    return ray.remote(**_HOST)(CoordinatorHost).remote(name, repository)
 
 
 def start_aggregator(name: str) -> Any:

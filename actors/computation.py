@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..models.definition import State
 from ..models.total import Arrays, EvaluationError
 from ..protocols.errors import DropoutError, RangeError, RefusedError, VoidedError
 from ..protocols.invitation import ALREADY_RELEASED, invite
 from ..protocols.key_agreement import SessionKeys
-from ..protocols.protocol import Aggregate, accepted_by_coordinator, coordinator_role
+from ..protocols.protocol import Aggregate, Protocol, accepted_by_coordinator, coordinator_role
 from ..protocols.session import Session
 from ..serialization.schema import Message
 from ..serialization.session_messages import Closed, Query
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from .coordinator import Coordinator
 
 SESSION_SECONDS = 2 * 3_600.0  # longer than all waits of a session together
+RECORDED_VALUES = 4_096  # of a longer array the ledger has the hash
 
 
 class HoldersChanged(Exception):  # noqa: N818 - not a fault: what the iteration has to know
@@ -38,6 +44,24 @@ class HoldersChanged(Exception):  # noqa: N818 - not a fault: what the iteration
         super().__init__()
 
 
+@dataclass(frozen=True)
+class Terms:
+    """How the sums of one computation are made.
+
+    Attributes
+    ----------
+    protocol : Protocol
+    encoding : Message or None
+        How numbers become integers; None is the default.
+    on_dropout : {"fail", "continue"}
+        What to do when a holder is lost.
+    """
+
+    protocol: Protocol[Any]
+    encoding: Message | None = None
+    on_dropout: Literal["fail", "continue"] = "fail"
+
+
 class Computation:
     """One run of a model over secure sums.
 
@@ -46,8 +70,7 @@ class Computation:
     coordinator : Coordinator
     definition : bytes
         The content hash under which holders know the model.
-    encoding : Message or None
-    on_dropout : {"fail", "continue"}
+    terms : Terms
     events : asyncio.Queue
         Where progress goes.
     """
@@ -56,20 +79,22 @@ class Computation:
         self,
         coordinator: Coordinator,
         definition: bytes,
-        encoding: Message | None,
-        on_dropout: str,
+        terms: Terms,
         events: asyncio.Queue[Event],
     ) -> None:
         self.coordinator = coordinator
         self.definition = definition
-        self.encoding = encoding
-        self.on_dropout = on_dropout
+        self.protocol = terms.protocol
+        self.encoding = terms.encoding
+        self.on_dropout = terms.on_dropout
         self.events = events
         lost = [holder for holder in coordinator.roster.holders if holder in coordinator.lost]
-        self.roster = coordinator.roster.without(lost)
+        unneeded = () if terms.protocol.aggregators else coordinator.roster.aggregators
+        self.roster = coordinator.roster.without([*lost, *unneeded])
         self.previous: tuple[Closed, ...] = ()
         self.loss: DropoutError | None = None
         self.n_passes = 0
+        self.remarks: dict[str, None] = {}  # each once, in order
         self.records: list[asyncio.Task[None]] = []
 
     async def run(self, model: Any) -> None:
@@ -86,11 +111,11 @@ class Computation:
         survivors = self.roster.holders
         lost = tuple(holder for holder in self.coordinator.roster.holders if holder not in survivors)
         may_isolate = tuple(holder for holder in lost if holder in self.coordinator.summed)
-        return Result(value, survivors, lost, self.n_passes, may_isolate)
+        return Result(value, survivors, lost, self.n_passes, may_isolate, tuple(self.remarks))
 
     async def _iterate(self, model: Any) -> Any:
         """Run the model, again from where it stood whenever the set of holders shrinks."""
-        enough = len(self.roster.holders) >= self.coordinator.protocol.minimum_holders
+        enough = len(self.roster.holders) >= self.protocol.minimum_holders
         lost = [holder for holder in self.coordinator.roster.holders if holder in self.coordinator.lost]
         if lost and (self.on_dropout == "fail" or not enough):
             raise self._dropout(lost)
@@ -141,8 +166,7 @@ class Computation:
         self.coordinator.summed.update(aggregate.holders)
         lost = [holder for holder in self.roster.holders if holder not in aggregate.holders]
         self.roster = self.roster.without(lost)
-        released = {name: array.tolist() for name, array in aggregate.arrays.items()}
-        self._record(query, aggregate.session, {"released": released, "binding": aggregate.binding.hex()})
+        self._note(query, aggregate)
         await self._tell(query, began, tuple(aggregate.arrays))
         if lost:
             await self.events.put(Lost(tuple(lost)))
@@ -150,6 +174,25 @@ class Computation:
             self.loss = self._dropout(lost)
             raise HoldersChanged(query)
         return aggregate.arrays
+
+    def _note(self, query: Query, aggregate: Aggregate) -> None:
+        """Put what was revealed on record, and what a user must know of it among the remarks."""
+        revealed: dict[str, Any] = {
+            "released": {name: _recorded(array) for name, array in aggregate.arrays.items()},
+            "binding": aggregate.binding.hex(),
+        }
+        if aggregate.clipped:
+            revealed["clipped"] = dict(aggregate.clipped)
+        for name, count in aggregate.clipped.items():
+            if count:
+                self.remarks[f"{count:,} values of {name!r} were clipped, over all holders together"] = None
+        if aggregate.suspects:
+            suspects = ", ".join(aggregate.suspects)
+            revealed["suspects"] = list(aggregate.suspects)
+            self.remarks[
+                f"wrong sums of shares were corrected; suspects: {suspects}, or a dealer who framed them"
+            ] = None
+        self._record(query, aggregate.session, revealed)
 
     async def _session(self, query: Query) -> Aggregate:
         """Open a session, with fresh keys, and run it."""
@@ -162,7 +205,7 @@ class Computation:
         keys = SessionKeys(coordinator.identity, self.roster, os.urandom(32), os.urandom)
         invitation = invite(
             keys,
-            protocol=coordinator.protocol.options,
+            protocol=self.protocol.options,
             encoding=self.encoding,
             definition=self.definition,
             query=query,
@@ -172,13 +215,13 @@ class Computation:
             keys.session,
             coordinator.name,
             coordinator_role(
-                coordinator.protocol,
+                self.protocol,
                 keys,
                 invitation,
-                coordinator.memory,
+                coordinator.memory_of(self.protocol),
                 go_on=self.on_dropout == "continue",
             ),
-            accepts=accepted_by_coordinator(coordinator.protocol, self.roster),
+            accepts=accepted_by_coordinator(self.protocol, self.roster),
             tell=self.roster.invited,
             random_bytes=os.urandom,
             lasts=SESSION_SECONDS,
@@ -201,7 +244,7 @@ class Computation:
         # Only who is known to be gone: when time runs out in the ring, the last holder misses, whoever is slow.
         lost = [holder for holder in self.roster.holders if holder in self.coordinator.lost]
         remaining = len(self.roster.holders) - len(lost)
-        if self.on_dropout == "fail" or not lost or remaining < self.coordinator.protocol.minimum_holders:
+        if self.on_dropout == "fail" or not lost or remaining < self.protocol.minimum_holders:
             reason = loss.reason
             if reason and not lost:
                 reason += ": the last of the ring is named, but any before it may be the slow one"
@@ -214,7 +257,7 @@ class Computation:
     def _dropout(self, lost: list[Any], *, reason: str = "") -> DropoutError:
         """Return the loss of holders, with what is needed to go on."""
         holders = self.coordinator.roster.holders
-        needed = len(holders) if self.on_dropout == "fail" else self.coordinator.protocol.minimum_holders
+        needed = len(holders) if self.on_dropout == "fail" else self.protocol.minimum_holders
         present = [holder for holder in self.roster.holders if holder not in lost]
         missing = [holder for holder in holders if holder not in present]
         remedy = reason or (
@@ -235,11 +278,23 @@ class Computation:
             "session": session.hex(),
             "definition": self.definition.hex(),
             "step": query.step,
-            "query": {name: array.tolist() for name, array in query.arrays.items()},
-            "protocol": self.coordinator.protocol.title,
+            "query": {name: _recorded(array) for name, array in query.arrays.items()},
+            "protocol": self.protocol.title,
             "released_to": self.coordinator.name,
             "holders": list(self.roster.holders),
             "released": {},
             **revealed,
         }
         self.records.append(self.coordinator.record(record))
+
+
+def _recorded(array: NDArray[Any]) -> Any:
+    """Return an array as it stands in the ledger: its values, or for a long one its form and its hash."""
+    if array.size <= RECORDED_VALUES:
+        return array.tolist()
+    octets = np.ascontiguousarray(array).tobytes()
+    return {
+        "dtype": array.dtype.str,
+        "shape": list(array.shape),
+        "sha256": hashlib.sha256(octets).hexdigest(),
+    }

@@ -16,8 +16,8 @@ from ray.exceptions import RayActorError, RayTaskError
 from ..protocols.errors import AbortedError
 from ..protocols.party import PartyId
 from ..protocols.protocol import Protocol
-from ..serialization.schema import Message
-from .computation import Computation
+from ..serialization.codec import digest
+from .computation import Computation, Terms
 from .errors import PeerUnreachableError, cause_of
 from .events import Event, Failure, Result
 from .party import Party
@@ -30,27 +30,28 @@ class Coordinator(Party):
     ----------
     name : str
         Its name in the roster.
-    protocol : Protocol
-        Options; the same for every session.
     repository : actor handle
         Where the record of every aggregate goes.
     """
 
     kind = "coordinator"
 
-    def __init__(self, name: str, protocol: Protocol[Any], repository: Any) -> None:
+    def __init__(self, name: str, repository: Any) -> None:
         super().__init__(name)
-        self.protocol = protocol
         self.repository = repository
-        self.memory = protocol.memory()
+        self._memories: dict[bytes, Any] = {}
         self.lost: set[PartyId] = set()
         self.summed: set[PartyId] = set()  # holders whose contributions are in some total that was revealed
         self._computations: dict[str, asyncio.Task[None]] = {}
         self._records: set[asyncio.Task[None]] = set()
         self._recording = asyncio.Lock()  # so that records keep the order of the sums
 
+    def memory_of(self, protocol: Protocol[Any]) -> Any:
+        """Return what is kept between sums under a protocol with these options."""
+        return self._memories.setdefault(digest(protocol.options), protocol.memory())
+
     async def compute(
-        self, computation: str, model: Any, definition: bytes, encoding: Message | None, on_dropout: str
+        self, computation: str, model: Any, definition: bytes, terms: Terms
     ) -> AsyncGenerator[Event, None]:
         """Run a model to its end; yields events, the last of them a `Result` or a `Failure`.
 
@@ -62,13 +63,11 @@ class Coordinator(Party):
             Whose `iterate` runs here.
         definition : bytes
             The content hash under which holders know the model.
-        encoding : Message or None
-            How numbers become integers; None is the default.
-        on_dropout : {"fail", "continue"}
-            What to do when a holder is lost.
+        terms : Terms
+            How sums are computed, and what happens when a holder is lost.
         """
         events: asyncio.Queue[Event] = asyncio.Queue()
-        work = Computation(self, definition, encoding, on_dropout, events)
+        work = Computation(self, definition, terms, events)
         task = asyncio.get_running_loop().create_task(work.run(model))
         task.add_done_callback(partial(_tell_cancelled, self.name, events))
         self._computations[computation] = task

@@ -10,8 +10,7 @@ from typing import Any
 from ray.exceptions import RayActorError, RayTaskError
 
 from ..protocols.errors import SetupError
-from ..protocols.protocol import Protocol
-from ..serialization.schema import Message
+from .computation import Terms
 from .coordinator import Coordinator
 from .errors import cause_of
 from .events import Event
@@ -24,12 +23,12 @@ class CoordinatorHost(WatchingHost):
 
     Parameters
     ----------
-    name, protocol, repository
+    name, repository
         As of `Coordinator`.
     """
 
-    def __init__(self, name: str, protocol: Protocol[Any], repository: Any) -> None:
-        self._coordinator = Coordinator(name, protocol, repository)
+    def __init__(self, name: str, repository: Any) -> None:
+        self._coordinator = Coordinator(name, repository)
         super().__init__([self._coordinator])
 
     async def install(self, definition: bytes, shared: list[Any]) -> None:
@@ -57,10 +56,10 @@ class CoordinatorHost(WatchingHost):
         )
 
     async def compute(
-        self, computation: str, model: Any, definition: bytes, encoding: Message | None, on_dropout: str
+        self, computation: str, model: Any, definition: bytes, terms: Terms
     ) -> AsyncGenerator[Event, None]:
         """Run a model to its end, as `Coordinator.compute` does; yields its events."""
-        running = self._coordinator.compute(computation, model, definition, encoding, on_dropout)
+        running = self._coordinator.compute(computation, model, definition, terms)
         async with contextlib.aclosing(running) as events:
             async for event in events:
                 yield event

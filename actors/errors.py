@@ -5,6 +5,7 @@ ActorError
 └── ClosedError             the federation was closed
 
 HoldersLostWarning          a sum is over the survivors only
+SumWarning                  values were clipped, or wrong messages corrected
 """
 
 from __future__ import annotations
@@ -48,3 +49,7 @@ def cause_of(error: Exception) -> Exception:
 
 class HoldersLostWarning(UserWarning):
     """A sum is over fewer holders than the federation has, because some were lost on the way."""
+
+
+class SumWarning(UserWarning):
+    """A sum is right, but values were clipped on the way, or somebody's wrong messages were corrected."""

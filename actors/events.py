@@ -62,6 +62,8 @@ class Result:
     may_isolate : tuple of str
         Lost holders that are in sums revealed before, by this computation or an earlier one: the difference to
         sums over the survivors may isolate them.
+    remarks : tuple of str
+        What a user must know of values that were clipped and of messages that were corrected.
     """
 
     value: Any
@@ -69,6 +71,7 @@ class Result:
     lost: tuple[str, ...]
     n_passes: int
     may_isolate: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

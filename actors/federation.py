@@ -28,13 +28,16 @@ from ..models.fit import Fit
 from ..models.sum import Sum
 from ..protocols.errors import SetupError
 from ..protocols.party import AGGREGATOR, COORDINATOR
+from ..protocols.plan_table import Plan
+from ..protocols.planning import Wish
 from ..protocols.protocol import Protocol
-from ..protocols.registry import protocol_from
 from ..protocols.ring_paillier import RingPaillier
 from ..records.model_store import ModelStore
 from ..serialization.schema import Message
 from . import cluster
-from .errors import ClosedError, HoldersLostWarning, PeerUnreachableError, cause_of
+from .choice import Choice
+from .computation import Terms
+from .errors import ClosedError, HoldersLostWarning, PeerUnreachableError, SumWarning, cause_of
 from .events import Event, Failure, Result
 from .holder_host import share_out
 from .progress import OnEvent, following, waiting
@@ -43,8 +46,9 @@ from .repository import REPOSITORY, Repository
 
 def simulate(
     data: Mapping[str, Any],
-    protocol: Protocol[Any] | None = None,
+    protocol: Protocol[Any] | Literal["auto"] | None = None,
     *,
+    wish: Wish | None = None,
     repository: str | os.PathLike[str] | None = None,
     on_dropout: Literal["fail", "continue"] = "fail",
     holders_per_actor: int | None = None,
@@ -58,8 +62,11 @@ def simulate(
     ----------
     data : mapping of str to any
         Each holder's name and rows, in whatever form the models expect.
-    protocol : Protocol, optional
-        How sums are computed; ``RingPaillier()`` by default.
+    protocol : Protocol or "auto", optional
+        How sums are computed; ``RingPaillier()`` by default. "auto" chooses for every question by the number of
+        holders, of numbers, the encoding and the wish: `Federation.plan` tells what, and why.
+    wish : Wish, optional
+        What every sum must withstand, for "auto" and for `Federation.plan`.
     repository : path, optional
         Folder for results and the record of every aggregate; by default a temporary one, deleted at the end.
     on_dropout : {"fail", "continue"}
@@ -89,21 +96,19 @@ def simulate(
     array(40)
     """
     chosen = RingPaillier() if protocol is None else protocol
-    _check(data, chosen, on_dropout, holders_per_actor)
-    return Federation._simulated(data, chosen, repository, on_dropout, holders_per_actor)
+    choice = Choice(chosen, wish or Wish())
+    _check(data, choice, on_dropout, holders_per_actor)
+    return Federation._simulated(data, choice, repository, on_dropout, holders_per_actor)
 
 
-def _check(data: Mapping[str, Any], protocol: Any, on_dropout: str, holders_per_actor: Any) -> None:
+def _check(data: Mapping[str, Any], choice: Choice, on_dropout: str, holders_per_actor: Any) -> None:
     """Refuse what cannot work before any process is started."""
-    if not isinstance(protocol, Protocol):
-        raise SetupError("protocol is an object such as tacit.RingPaillier()")
-    protocol_from(protocol.options)  # as every holder will: it must be one that holders take part in
     if not isinstance(data, Mapping):
         raise SetupError("data maps each holder's name to its rows: {'site-1': rows, …}")
-    protocol.check_holders(tuple(data))
+    choice.check(tuple(data))
+    taken = (COORDINATOR, *aggregator_names(choice))
     for name in data:
         usable = isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable()
-        taken = (COORDINATOR, *aggregator_names(protocol))
         if not usable or name in taken:
             raise SetupError(
                 "a holder's name is a printable text of 1 to 100 characters other than "
@@ -116,9 +121,9 @@ def _check(data: Mapping[str, Any], protocol: Any, on_dropout: str, holders_per_
         raise SetupError("holders_per_actor is a whole number from 1, or None")
 
 
-def aggregator_names(protocol: Protocol[Any]) -> tuple[str, ...]:
-    """Return what the aggregators of a simulation are called, if the protocol has some."""
-    return tuple(f"{AGGREGATOR}-{number}" for number in range(1, protocol.aggregators + 1))
+def aggregator_names(choice: Choice) -> tuple[str, ...]:
+    """Return what the aggregators of a simulation are called, if there are to be some."""
+    return tuple(f"{AGGREGATOR}-{number}" for number in range(1, choice.aggregators + 1))
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ class Federation:
 
     Attributes
     ----------
-    protocol : Protocol
+    choice : Choice
         How sums are computed.
     on_dropout : {"fail", "continue"}
         What happens when a holder is lost.
@@ -146,8 +151,8 @@ class Federation:
         Their names.
     """
 
-    protocol: Protocol[Any]
-    on_dropout: str
+    choice: Choice
+    on_dropout: Literal["fail", "continue"]
     holders: tuple[str, ...]
     _parties: dict[str, Any] = field(repr=False)  # the host of each
     _temporary: tempfile.TemporaryDirectory[str] | None = field(repr=False)
@@ -159,9 +164,9 @@ class Federation:
     def _simulated(
         cls,
         data: Mapping[str, Any],
-        protocol: Protocol[Any],
+        choice: Choice,
         repository: str | os.PathLike[str] | None,
-        on_dropout: str,
+        on_dropout: Literal["fail", "continue"],
         holders_per_actor: int | None,
     ) -> Federation:
         """Start every party, and end whatever was started if that fails."""
@@ -171,13 +176,12 @@ class Federation:
             repository = temporary.name
         folder = os.path.abspath(repository)
         parties: dict[str, Any] = {}
-        federation = cls(protocol, on_dropout, tuple(data), parties, temporary)
+        federation = cls(choice, on_dropout, tuple(data), parties, temporary)
         try:
             ModelStore(folder)  # what is wrong with it is better told here than by its actor's death
             groups = share_out(list(data), holders_per_actor)
-            with waiting(
-                f"starting {len(groups) + 2 + protocol.aggregators} processes for {len(data)} holders …"
-            ):
+            n_processes = len(groups) + choice.aggregators + 2
+            with waiting(f"starting {n_processes} processes for {len(data)} holders …"):
                 federation._start_parties(data, groups, folder)
         except BaseException:
             federation.close()
@@ -193,9 +197,9 @@ class Federation:
             host = cluster.start_holders(names, [data[name] for name in names], simulation=True)
             self._parties.update(dict.fromkeys(names, host))
             hosts[names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"] = host
-        for name in aggregator_names(self.protocol):
+        for name in aggregator_names(self.choice):
             hosts[name] = self._parties[name] = cluster.start_aggregator(name)
-        self._parties[COORDINATOR] = cluster.start_coordinator(COORDINATOR, self.protocol, self._repository)
+        self._parties[COORDINATOR] = cluster.start_coordinator(COORDINATOR, self._repository)
         cluster.introduce({COORDINATOR: self._parties[COORDINATOR], **hosts})
 
     # What a user asks
@@ -242,6 +246,8 @@ class Federation:
         -----
         HoldersLostWarning
             If holders are lost and, as ``on_dropout="continue"`` asks, the sum is over the survivors.
+        SumWarning
+            If values were clipped, as `Quantized` does, or wrong messages corrected.
         """
         return self._array(self._wait(Sum(function, at), encoding, on_event))
 
@@ -281,13 +287,43 @@ class Federation:
         ModelError
             If the model cannot start from its start.
         """
-        return self._fit(self._wait(model, encoding, on_event), encoding)
+        return self._fit(model, self._wait(model, encoding, on_event), encoding)
 
     async def afit(
         self, model: Any, encoding: Message | None = None, *, on_event: OnEvent | None = None
     ) -> Fit:
         """Fit a model as `fit` does: its asynchronous twin."""
-        return self._fit(await self._await(model, encoding, on_event), encoding)
+        return self._fit(model, await self._await(model, encoding, on_event), encoding)
+
+    def plan(self, model: Any, encoding: Message | None = None) -> Plan:
+        """Put all protocols side by side for a question, before anything runs: what each costs, and whom it trusts.
+
+        The first plan of a process measures this machine for two or three seconds.
+
+        Parameters
+        ----------
+        model : MaximumLikelihood, Sum, or callable
+            What is to be asked; a function is taken to return one number.
+        encoding : ExactFloat, FixedPoint or Quantized, optional
+            By default `ExactFloat`.
+
+        Returns
+        -------
+        Plan
+            Prints as a table: rounds, bytes, estimated seconds, digits, losses, who learns what, and the reason.
+
+        Raises
+        ------
+        SetupError
+            If no protocol meets the wish.
+        """
+        with waiting("measuring this machine …"):
+            return self.choice.plan(model, len(self.holders), encoding)
+
+    @property
+    def protocol(self) -> Protocol[Any] | Literal["auto"]:
+        """How sums are computed."""
+        return self.choice.protocol
 
     @property
     def ledger(self) -> list[dict[str, Any]]:
@@ -343,13 +379,14 @@ class Federation:
         """Install the model at every holder; then the coordinator may begin."""
         self._ensure_open()
         definition = hashlib.sha256(model.definition.digest + _pickled(model)).digest()
+        terms = Terms(self.choice.protocol_for(model, len(self.holders), encoding), encoding, self.on_dropout)
         shared = ray.put(model)
         installing = self._parties[COORDINATOR].install.remote(definition, [shared])
         identifier = uuid.uuid4().hex
 
         def begin() -> _Stream:
             compute = self._parties[COORDINATOR].compute.options(num_returns="streaming")
-            events = compute.remote(identifier, shared, definition, encoding, self.on_dropout)
+            events = compute.remote(identifier, shared, definition, terms)
             return _Stream(identifier, events)
 
         return installing, begin
@@ -416,19 +453,22 @@ class Federation:
                 HoldersLostWarning,
                 stacklevel=3,
             )
+        for remark in result.remarks:
+            warnings.warn(remark, SumWarning, stacklevel=3)
         return np.asarray(result.value)
 
-    def _fit(self, result: Result, encoding: Message | None) -> Fit:
+    def _fit(self, model: Any, result: Result, encoding: Message | None) -> Fit:
         fit = result.value
         if not isinstance(fit, Fit):
             raise SetupError("the model yields no fit: use federation.sum for sums")
+        protocol = self.choice.protocol_for(model, len(self.holders), encoding)
         return fit.with_provenance(
-            protocol=str(self.protocol.title),
+            protocol=protocol.title,
             holders=self.holders,
             survivors=result.survivors,
             digits="exact sums, rounded once" if encoding is None else repr(encoding),
-            trust=str(self.protocol.trust),
-            warnings=_remarks_on_losses(result),
+            trust=str(protocol.trust),
+            warnings=[*_remarks_on_losses(result), *result.remarks],
         )
 
 

@@ -22,6 +22,7 @@ from ..protocols.protocol import Protocol
 from ..protocols.registry import protocol_from
 from ..protocols.session import Accepted, Session
 from ..records.release_memory import ReleaseMemory
+from ..serialization.codec import digest
 from ..serialization.errors import DecodeError, TacitError
 from ..serialization.link_messages import Sealed
 from ..serialization.session_messages import Invitation, Refusal
@@ -44,7 +45,7 @@ class Participant(Party):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self._memories: dict[str, Any] = {}
+        self._memories: dict[bytes, Any] = {}
         self._releases: ReleaseMemory | None = None
         self._sessions: set[asyncio.Task[None]] = set()
 
@@ -66,6 +67,10 @@ class Participant(Party):
         if self._releases is None:
             self._releases = ReleaseMemory(self.name, self.roster)
         return self._releases
+
+    def _memory_of(self, protocol: Protocol[Any]) -> Any:
+        """Return what is kept between sums under a protocol with these options."""
+        return self._memories.setdefault(digest(protocol.options), protocol.memory())
 
     # A session, from its first frame
 
@@ -124,7 +129,7 @@ class Participant(Party):
         """
         roster, protocol = self._accepted_roster(invitation), self._protocol(invitation)
         keys = SessionKeys(self.identity, roster, invitation.session, os.urandom)
-        role = self._role(protocol, keys, self._memories.setdefault(protocol.title, protocol.memory()))
+        role = self._role(protocol, keys, self._memory_of(protocol))
         return self._running(invitation, role, self._accepts(protocol, roster), self._tells(roster)), keys
 
     def _refusing_session(self, invitation: Invitation) -> tuple[Session[bool], SessionKeys]:

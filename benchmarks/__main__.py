@@ -68,12 +68,45 @@ def ring(
 
 @application.command()
 def masks(quick: Quick = False, output: Output = DEFAULT_OUTPUT) -> None:
-    """Measure the masks of pairwise masking (half a minute): against bare AES-CTR, an addition and a copy.
+    """Measure pairwise masking (four minutes): its masks against bare AES-CTR, its steps against Flower.
 
-    In nanoseconds of one thread's processor time per element and neighbour, for words of 32 and 64 bits and
-    for wide integers; growth with the length; two threads on one vector.
+    - the masks alone: nanoseconds of one thread's processor time per element and neighbour, beside AES-CTR, an
+      addition and a copy, for words of 32 and 64 bits and for wide integers; growth with the length; two threads
+      on one vector.
+    - the steps of a sum, with holders lost: against Flower's SecAgg+ on the same vectors from a file. Flower is
+      installed from PyPI into an environment of its own, below build/, when it is not there yet; most of the time
+      is spent in it.
     """
-    _run(["masks"], output, quick=quick)
+    _run(["masks", "masking_sums"], output, quick=quick)
+
+
+@application.command()
+def rounds(quick: Quick = False, output: Output = DEFAULT_OUTPUT) -> None:
+    """Measure a whole secure round on Ray (four minutes): against the plain one, in which actors return arrays.
+
+    Ten holders with a million float32 each, under pairwise masking, secret sharing and additive sharing, in rounds
+    of an epoch that is set up. What is plain has no secrets, no checks, and nothing but an addition to compute.
+    """
+    _run(["rounds"], output, quick=quick)
+
+
+@application.command()
+def scale(quick: Quick = False, output: Output = DEFAULT_OUTPUT) -> None:
+    """Measure growth (half an hour): from 3 to 1,000 holders, from 10^3 to 10^7 values, and the two largest sums.
+
+    These are 1,000 holders with 10^5 values each, and 3 holders with 10^8 words of 64 bits each; all on this
+    machine, which needs 24 GiB for them. With --quick up to 30 holders and 10^5 values.
+    """
+    _run(["scale"], output, quick=quick)
+
+
+@application.command()
+def aggregators(quick: Quick = False, output: Output = DEFAULT_OUTPUT) -> None:
+    """Measure additive sharing (half a minute): what a holder and an aggregator compute, against bare AES-CTR.
+
+    In nanoseconds of processor time per element of the vector, for words of 32 and 64 bits.
+    """
+    _run(["aggregators"], output, quick=quick)
 
 
 @application.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from .attack import attack
 from .demo import demo
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
     ),
 )
 app.command(name="demo")(demo)
+app.command(name="attack")(attack)
 
 
 @app.callback()

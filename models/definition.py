@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Protocol, TypeVar
@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..serialization.session_messages import Query
+from ..serialization.session_messages import ArraySpecification, Query
 from .errors import ModelError
 from .total import Arrays, Total
 
@@ -139,6 +139,15 @@ class Model(Protocol[R_co]):
     @property
     def definition(self) -> Definition:
         """The public definition."""
+        ...
+
+    @property
+    def expected_passes(self) -> int:
+        """How many sums the iteration takes, about: for a plan."""
+        ...
+
+    def specifications(self) -> Sequence[ArraySpecification]:
+        """Return names, dtypes and shapes of the longest contribution, before anything runs: for a plan."""
         ...
 
     def contribution(self, data: Any, query: Query, /) -> Arrays:

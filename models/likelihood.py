@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..serialization.session_messages import Query
+from ..serialization.session_messages import ArraySpecification, Query
 from .definition import Definition, State, fingerprint
 from .differentiation import Derivatives, differentiate
 from .errors import EvaluationError, ModelError
@@ -30,6 +30,7 @@ from .total import Arrays, Total, could_not_evaluate
 Likelihood: TypeAlias = Callable[[Vector, Any], float]
 
 _MAX_ITERATIONS = 100
+_EXPECTED_PASSES = 8  # of Newton's method from a start of the right size, with a shortened step or two
 _PRECISE = 1e-6  # standard errors; what the rounding of the sums may leave without a remark
 
 
@@ -99,6 +100,25 @@ class MaximumLikelihood:
                 "bounds": self.bounds.to_pairs(),
                 "functions": given,
             },
+        )
+
+    # Before anything runs.
+
+    @property
+    def expected_passes(self) -> int:
+        """About how many sums a fit takes."""
+        return _EXPECTED_PASSES
+
+    def specifications(self) -> tuple[ArraySpecification, ...]:
+        """Return the arrays of the first sum; all later ones lack ``nobs``."""
+        n_parameters = len(self.names)
+        return (
+            ArraySpecification(name="nll", dtype="float64", shape=()),
+            ArraySpecification(name="score", dtype="float64", shape=(n_parameters,)),
+            ArraySpecification(
+                name="information", dtype="float64", shape=(n_parameters * (n_parameters + 1) // 2,)
+            ),
+            ArraySpecification(name="nobs", dtype="int64", shape=()),
         )
 
     # At a holder.

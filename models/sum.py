@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..serialization.session_messages import Query
+from ..serialization.session_messages import ArraySpecification, Query
 from .definition import Definition, State, fingerprint
 from .errors import DataError, ModelError
 from .total import Arrays, Total
@@ -29,25 +29,40 @@ class Sum:
     at : array_like, optional
         A public value at which the function is evaluated, the same for all; the function receives a float,
         int or ndarray.
+    like : array_like, optional
+        Anything of the shape and kind that the function returns: for a plan, which runs nothing. By default a
+        float.
 
     Raises
     ------
     ModelError
         If `function` cannot be called, or `at` is no array of numbers.
+    DataError
+        If `like` is nothing that can be summed.
     """
 
-    def __init__(self, function: Callable[..., Any], at: Any = None) -> None:
+    def __init__(self, function: Callable[..., Any], at: Any = None, like: Any = 0.0) -> None:
         if not callable(function):
             raise ModelError(
                 f"there is nothing to sum: {type(function).__name__} is no function of (data) or (data, at)"
             )
         self._function = function
         self._at = None if at is None else _public_value(at)
+        self._like = _numbers(like, "like is")
 
     @property
     def definition(self) -> Definition:
         """The function's fingerprint; `at` belongs to the query."""
         return Definition("Sum", {"function": fingerprint(self._function)})
+
+    @property
+    def expected_passes(self) -> int:
+        """One."""
+        return 1
+
+    def specifications(self) -> tuple[ArraySpecification, ...]:
+        """Return the one array, of the shape and kind of `like`."""
+        return (ArraySpecification(name="sum", dtype=self._like.dtype.name, shape=self._like.shape),)
 
     def contribution(self, data: Any, query: Query, /) -> Arrays:
         """Return ``{"sum": function(data)}``, as int64 or float64.
@@ -78,7 +93,7 @@ def _public_value(at: Any) -> NDArray[Any]:
     return value
 
 
-def _numbers(value: Any) -> NDArray[Any]:
+def _numbers(value: Any, source: str = "the function returned") -> NDArray[Any]:
     try:
         result = np.asarray(value)
     except ValueError:  # a ragged list
@@ -88,7 +103,7 @@ def _numbers(value: Any) -> NDArray[Any]:
     if result.dtype.kind == "f":
         return result.astype(np.float64)
     found = f"{type(value).__name__} ({_contents(result)})"
-    raise DataError(f"the function returned {found}: return numbers or an array of them")
+    raise DataError(f"{source} {found}: numbers or an array of them can be summed")
 
 
 def _contents(result: NDArray[Any]) -> str:

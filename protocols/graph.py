@@ -114,7 +114,12 @@ def _smallest_threshold(n_holders: int, colluding: int, active: bool) -> int:
 
 
 def degree_and_threshold(
-    n_holders: int, *, corrupt_fraction: float, dropout_fraction: float, active: bool
+    n_holders: int,
+    *,
+    corrupt_fraction: float | Fraction,
+    dropout_fraction: float | Fraction,
+    active: bool,
+    degree: int | None = None,
 ) -> Neighbourhood:
     """Return the smallest degree, and for it the smallest threshold, that keep within `PRIVACY` and `COMPLETION`.
 
@@ -136,11 +141,13 @@ def degree_and_threshold(
         Of the holders, who may be lost in a round.
     active : bool
         Whether the coordinator may lie.
+    degree : int, optional
+        This degree and no other.
 
     Raises
     ------
     SetupError
-        If not even the complete graph withstands so many.
+        If not even the complete graph withstands so many, or the degree given does not.
     """
     corrupt = _part(corrupt_fraction, n_holders)
     dropped = _part(dropout_fraction, n_holders)
@@ -152,8 +159,14 @@ def degree_and_threshold(
             f"{n_holders} holders of which {corrupt} collude cannot lose {dropped}: expect fewer or add holders"
         )
     degrees = (*range(2, n_holders - 1, 2), n_holders - 1)
-    found = (_neighbourhood(n_holders, corrupt, dropped, degree, active) for degree in degrees)
-    return next(neighbourhood for neighbourhood in found if neighbourhood is not None)
+    found = (_neighbourhood(n_holders, corrupt, dropped, k, active) for k in degrees if degree in (None, k))
+    neighbourhood = next((one for one in found if one is not None), None)
+    if neighbourhood is None:
+        raise SetupError(
+            f"{degree} neighbours each of {n_holders} holders do not withstand {corrupt} colluding and {dropped} "
+            f"lost ones: choose an even number from 2 to {n_holders - 2}, or {n_holders - 1}, and a larger one"
+        )
+    return neighbourhood
 
 
 def hypergeometric_tail(population: int, marked: int, draws: int, at_least: int) -> Fraction:
@@ -163,7 +176,7 @@ def hypergeometric_tail(population: int, marked: int, draws: int, at_least: int)
     return Fraction(cases, math.comb(population, draws))
 
 
-def _part(fraction: float, n_holders: int) -> int:
+def _part(fraction: float | Fraction, n_holders: int) -> int:
     """Return how many holders a fraction is, rounded up; 0.07 means the decimal, not its nearest double."""
     if not 0 <= fraction < 1:
         raise SetupError(f"{fraction} is no fraction of the holders: choose one from 0 to below 1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 
 from ..serialization.codec import digest
@@ -35,8 +35,10 @@ class Roster:
     """
 
     parties: tuple[Party, ...]
+    _by_name: dict[str, Party] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {party.name: party for party in self.parties})
         names = [party.name for party in self.parties]
         keys = [key for party in self.parties for key in (party.verify_key, party.agreement_key)]
         if len(set(names)) != len(names) or "" in names:
@@ -50,10 +52,9 @@ class Roster:
         return (PartyId(party.name) for party in self.parties)
 
     def __getitem__(self, name: PartyId) -> Party:
-        for party in self.parties:
-            if party.name == name:
-                return party
-        raise SetupError(f"{name!r} is not in the roster")
+        if name not in self._by_name:
+            raise SetupError(f"{name!r} is not in the roster")
+        return self._by_name[name]
 
     @property
     def coordinator(self) -> PartyId:

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..serialization.additive_sharing_messages import AdditiveSharingOptions
+from ..serialization.pairwise_masking_messages import PairwiseMaskingOptions
 from ..serialization.ring_paillier_messages import RingPaillierOptions
 from ..serialization.schema import Message
+from ..serialization.secret_sharing_messages import SecretSharingOptions
+from .additive_sharing import AdditiveSharing
 from .errors import SetupError
+from .pairwise_masking import PairwiseMasking
 from .protocol import Protocol
 from .ring_paillier import RingPaillier
+from .secret_sharing import SecretSharing
 
 PROTOCOLS: Mapping[type[Message], Callable[[Any], Protocol[Any]]] = {
     RingPaillierOptions: RingPaillier.from_options,
+    PairwiseMaskingOptions: PairwiseMasking.from_options,
+    SecretSharingOptions: SecretSharing.from_options,
+    AdditiveSharingOptions: AdditiveSharing.from_options,
 }
 
 

@@ -27,8 +27,11 @@ only.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
+from weakref import ReferenceType, ref
 
 import numpy as np
 from msgpack import Packer, Unpacker
@@ -37,12 +40,13 @@ from numpy.typing import NDArray
 
 from .errors import DecodeError, EncodeError, TacitError
 from .forms import Extension, read_entries, write_entries
-from .schema import Message, is_registered
+from .schema import Message, is_registered, registered_messages
 
 M = TypeVar("M", bound=Message)
+R = TypeVar("R")
 
 FORMAT = 1
-DEFAULT_LIMIT = 1 << 28  # 256 MiB
+HEADER_LIMIT = 1 << 28  # 256 MiB
 
 _CONTAINERS = frozenset((*range(0x80, 0xA0), *range(0xDC, 0xE0)))  # first bytes of msgpack's maps and arrays
 
@@ -95,9 +99,13 @@ def encode(message: Message) -> Frame:
     Raises
     ------
     EncodeError
-        If it is no declared message, or messages are nested more than 16 deep, or the frame is larger than
-        DEFAULT_LIMIT, which nobody would take in.
+        If it is no declared message, or messages are nested more than 16 deep, or the header is larger than
+        HEADER_LIMIT, which nobody would take in.
     """
+    return _encode_once(message) if _is_shown_to_all(message) else _encode(message)
+
+
+def _encode(message: Message) -> Frame:
     if not is_registered(type(message)):
         raise EncodeError(f"{type(message).__name__} is no declared message")
     writer = _Writer()
@@ -105,23 +113,27 @@ def encode(message: Message) -> Frame:
     writer.pack_array(len(fields) + 3)
     writer.pack(FORMAT)
     write_entries(writer, message)
-    frame = Frame(writer.packer.bytes(), tuple(writer.buffers))
-    if frame.size > DEFAULT_LIMIT:
+    header = writer.packer.bytes()
+    if len(header) > HEADER_LIMIT:
         raise EncodeError(
-            f"{type(message).__name__} takes {frame.size:,} bytes, at most {DEFAULT_LIMIT:,} travel"
+            f"{type(message).__name__} takes {len(header):,} bytes besides its large arrays, "
+            f"at most {HEADER_LIMIT:,} travel"
         )
-    return frame
+    return Frame(header, tuple(writer.buffers))
 
 
-def decode(frame: Frame, *, at_most: int = DEFAULT_LIMIT) -> Message:
+def decode(frame: Frame, *, at_most: int = HEADER_LIMIT) -> Message:
     """Turn a frame, from whomever, into its message.
+
+    Buffers are neither copied nor read, so that decoding takes as long as the header is, however long they are:
+    how long they may be follows from what a session has agreed upon, and is checked where that is known.
 
     Parameters
     ----------
     frame : Frame
         What arrived. Arrays of the message are read-only views of its buffers: **nobody may write to them.**
     at_most : int
-        Bytes that header and buffers may have together; checked before anything is read.
+        Bytes that the header may have; checked before anything is read.
 
     Returns
     -------
@@ -135,17 +147,13 @@ def decode(frame: Frame, *, at_most: int = DEFAULT_LIMIT) -> Message:
     """
     _check_parts(frame, at_most)
     try:
-        message = _read(frame)
-        canonical = encode(message).header == frame.header
+        return _read_once(frame.header) if _is_public(frame) else _read_canonical(frame)
     except DecodeError:
         raise
     except (UnpackException, TacitError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise DecodeError(f"the frame is not well formed ({type(error).__name__})") from None
     except (RecursionError, MemoryError):
         raise DecodeError("the frame is too large or too deep for this process") from None
-    if not canonical:
-        raise DecodeError("the frame is not in canonical form")
-    return message
 
 
 def digest(message: Message) -> bytes:
@@ -161,7 +169,11 @@ def digest(message: Message) -> bytes:
     bytes
         32 bytes: the content hash, and what signatures are over.
     """
-    frame = encode(message)
+    return _digest_once(message) if _is_shown_to_all(message) else _digest(message)
+
+
+def _digest(message: Message) -> bytes:
+    frame = _encode(message)
     hashed = hashlib.sha256()
     for part in (memoryview(frame.header), *(buffer.data for buffer in frame.buffers)):
         hashed.update(part.nbytes.to_bytes(8, "little"))
@@ -179,7 +191,11 @@ def unsigned_digest(message: Message) -> bytes:
     EncodeError
         If the message has no such field.
     """
-    return digest(with_signature(message, bytes(64)))
+    return _unsigned_once(message) if _is_shown_to_all(message) else _unsigned_digest(message)
+
+
+def _unsigned_digest(message: Message) -> bytes:
+    return _digest(with_signature(message, bytes(64)))
 
 
 def with_signature(message: M, signature: bytes) -> M:
@@ -194,6 +210,50 @@ def with_signature(message: M, signature: bytes) -> M:
     if "signature" not in fields:
         raise EncodeError(f"{type(message).__name__} has no field for a signature")
     return type(message)(**(fields | {"signature": signature}))
+
+
+# ── what everybody is shown, read and hashed once a process ────────────────────────────────────────
+
+# A session of n holders shows n messages to each of them. Where many holders share a process, as in a large
+# simulation, these are the very same bytes, so what is a function of them is computed once and not n times.
+
+_FRAMES_KEPT = 4
+
+
+class _Once(Generic[R]):
+    """A function of messages, computed once for each object and forgotten with it."""
+
+    def __init__(self, function: Callable[[Message], R]) -> None:
+        self._function = function
+        self._known: dict[int, tuple[ReferenceType[Message], R]] = {}
+
+    def __call__(self, message: Message) -> R:
+        key = id(message)  # given to no other message while the entry is there
+        if key not in self._known:
+            forgotten = ref(message, lambda _: self._known.pop(key, None))
+            self._known[key] = forgotten, self._function(message)
+        return self._known[key][1]
+
+
+_encode_once, _digest_once, _unsigned_once = _Once(_encode), _Once(_digest), _Once(_unsigned_digest)
+
+
+@lru_cache(maxsize=_FRAMES_KEPT)
+def _read_once(header: bytes) -> Message:
+    return _read_canonical(Frame(header))
+
+
+def _is_shown_to_all(message: object) -> bool:
+    return isinstance(message, Message) and message.message_is_public
+
+
+def _is_public(frame: Frame) -> bool:
+    """Whether a frame claims to be one that everybody is shown, and has its arrays in the header."""
+    reader = _Reader(frame)
+    reader.read_array()
+    reader.scalar()
+    declared = registered_messages().get((reader.scalar(), reader.scalar()))
+    return declared is not None and declared.message_is_public and not frame.buffers
 
 
 # ── the header, written and read piece by piece ────────────────────────────────────────────────────
@@ -253,8 +313,15 @@ def _check_parts(frame: object, at_most: int) -> None:
             raise DecodeError("the buffers of a frame are flat arrays of uint8")
         if not buffer.flags.c_contiguous:
             raise DecodeError("the buffers of a frame are contiguous")
-    if frame.size > at_most:
-        raise DecodeError(f"the frame has {frame.size} bytes, at most {at_most} are accepted")
+    if len(frame.header) > at_most:
+        raise DecodeError(f"the frame's header has {len(frame.header)} bytes, at most {at_most} are accepted")
+
+
+def _read_canonical(frame: Frame) -> Message:
+    message = _read(frame)
+    if _encode(message).header != frame.header:
+        raise DecodeError("the frame is not in canonical form")
+    return message
 
 
 def _read(frame: Frame) -> Message:

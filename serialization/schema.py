@@ -99,13 +99,16 @@ class Message:
         The version on the wire, from 1.
     message_fields : tuple of Field
         The fields, in the order of the wire.
+    message_is_public : bool
+        Whether everybody in a session is shown the same.
     """
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
     __hash__ = None  # type: ignore[assignment]
     message_name: ClassVar[str]
     message_version: ClassVar[int]
     message_fields: ClassVar[tuple[Field, ...]]
+    message_is_public: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         if any(is_registered(base) for base in cls.__mro__):
@@ -133,7 +136,7 @@ _registry: dict[tuple[str, int], type[Message]] = {}
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def message(name: str, version: int) -> Callable[[type[M]], type[M]]:
+def message(name: str, version: int, *, public: bool = False) -> Callable[[type[M]], type[M]]:
     """Make a class derived from `Message` a frozen, slotted, checked and registered dataclass.
 
     Parameters
@@ -142,6 +145,8 @@ def message(name: str, version: int) -> Callable[[type[M]], type[M]]:
         Its name on the wire; the class may be renamed, this may not.
     version : int
         Its version on the wire, from 1; to change a field, declare another class with the next version.
+    public : bool
+        Whether everybody in a session is shown the same: then parties who share a process read it once.
 
     Returns
     -------
@@ -168,6 +173,7 @@ def message(name: str, version: int) -> Callable[[type[M]], type[M]]:
         finished = dataclass(frozen=True, slots=True, eq=False, repr=False)(declared)
         finished.message_name, finished.message_version = name, version
         finished.message_fields = _declared_fields(finished)
+        finished.message_is_public = public
         _registry[name, version] = finished
         return finished
 
@@ -197,12 +203,17 @@ def _values(self: Message) -> dict[str, Any]:
 
 
 def _same(left: Any, right: Any) -> bool:
-    """Compare two field values bit for bit."""
+    """Compare two field values bit for bit; what is one object is not walked."""
+    if left is right:
+        return True
     if type(left) is not type(right):
         return False
     match left:
+        case str() | bytes() | int():
+            same = left == right
         case Message():
-            same = _same(tuple(_values(left).values()), tuple(_values(right).values()))
+            names = (entry.name for entry in left.message_fields)
+            same = all(_same(getattr(left, name), getattr(right, name)) for name in names)
         case np.ndarray():
             same = left.dtype.str == right.dtype.str and left.shape == right.shape
             same = same and np.array_equal(as_bytes(left), as_bytes(right))

@@ -23,7 +23,7 @@ from .field_types import MAX_DIMENSIONS, AtMost, Between, OneOf, Size
 from .schema import Message, message
 
 
-@message("Party", version=1)
+@message("Party", version=1, public=True)
 class Party(Message):
     """A party's name, what it is, and its two public keys."""
 
@@ -61,7 +61,7 @@ class Closed(Message):
     signature: Annotated[bytes, Size(64)]
 
 
-@message("Invitation", version=1)
+@message("Invitation", version=1, public=True)
 class Invitation(Message):
     """The coordinator's signed proposal of one secure sum."""
 
@@ -76,7 +76,7 @@ class Invitation(Message):
     signature: Annotated[bytes, Size(64)]
 
 
-@message("Ready", version=1)
+@message("Ready", version=1, public=True)
 class Ready(Message):
     """A holder's signed consent, after its policy and its contribution: shapes and dtypes, no values."""
 
@@ -97,7 +97,7 @@ class Refusal(Message):
     details: Annotated[str, AtMost(100_000)]  # the exception, in a simulation; empty in a deployment
 
 
-@message("Begin", version=1)
+@message("Begin", version=1, public=True)
 class Begin(Message):
     """The coordinator's signed setup: who is ready, and what it fixes for this pass."""
 

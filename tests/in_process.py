@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from tacit.actors.computation import Terms
 from tacit.actors.coordinator import Coordinator
 from tacit.actors.data_holder import DataHolder
 from tacit.actors.events import Event, Failure, Result
@@ -117,7 +118,7 @@ class Network:
 
     def __post_init__(self) -> None:
         self.repository = Repository()
-        self.coordinator = Coordinator(COORDINATOR, self.protocol, self.repository)
+        self.coordinator = Coordinator(COORDINATOR, self.repository)
         self.holders = {
             PartyId(name): self.holder(name, rows, simulation=self.simulation)
             for name, rows in self.data.items()
@@ -156,7 +157,9 @@ class Network:
     ) -> Result:
         """Run a model to its end; raises what the coordinator tells of its failure."""
         definition = self.install(model)
-        async for event in self.coordinator.compute(name, model, definition, encoding, on_dropout):
+        async for event in self.coordinator.compute(
+            name, model, definition, Terms(self.protocol, encoding, on_dropout)
+        ):
             self.events.append(event)
             if isinstance(event, Failure):
                 raise event.error

@@ -1,4 +1,4 @@
-"""The rivals of the benchmarks are what they claim to be, and the command explains itself."""
+"""The rivals of the benchmarks are what they claim to be, and the commands explain themselves."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from house import ROOT
 from phe import generate_paillier_keypair
+from typer.testing import CliRunner
 
 # The counts of the vignette by site, and what R 4.2.2 prints for it: stats4::mle, its method BFGS.
 SITES = (
@@ -69,6 +71,61 @@ def test_figures_are_written_as_json(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     (written,) = section["figures"]
     assert math.isclose(written["times"], 50)
     assert math.isclose(written["ours"], 2)
+
+
+def test_flower_is_run_with_our_threshold_on_the_same_vectors(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    masking_sums = benchmark("masking_sums", monkeypatch)
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(masking_sums.rivals, "run", lambda *asked: told.update(asked[2]))
+    masking_sums.flower(tmp_path, tmp_path / "vectors", 10, [0, 1])
+    assert told == {"vectors": str(tmp_path / "vectors"), "n_holders": 10, "threshold": 7, "lost": [0, 1]}
+
+
+@pytest.mark.parametrize("n_lost", [0, 1])
+@pytest.mark.parametrize("bits", ["NARROW", "WIDE"])
+def test_what_is_timed_of_a_masked_sum_gives_the_sum(
+    monkeypatch: pytest.MonkeyPatch, n_lost: int, bits: str
+) -> None:
+    masking_sums = benchmark("masking_sums", monkeypatch)
+    rows = np.arange(15, dtype=np.uint32).reshape(5, 3)
+    one = masking_sums.Sum(rows, n_lost, getattr(masking_sums, bits))
+    one.check()
+    assert one.mask().vectors[0].shape == (3,)
+    assert one.expected.tolist() == rows[: 5 - n_lost].sum(axis=0).tolist()
+    one.expected[0] += 1
+    with pytest.raises(SystemExit, match="another sum"):
+        one.check()
+
+
+def test_a_rival_that_finds_another_sum_is_not_timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    masking_sums = benchmark("masking_sums", monkeypatch)
+    rows = np.ones((3, 2), dtype=np.uint32)
+    sums = {0: masking_sums.Sum(rows, 0, masking_sums.NARROW)}
+    found = {"seconds": {"holder": 1.0}, "totals": {"0": sums[0].digest}}
+    monkeypatch.setattr(masking_sums.rivals, "run", lambda *_: found)
+    _, theirs = masking_sums._take_turns({}, tmp_path, rows, sums, turns=1)
+    assert theirs["holder"].seconds == 1.0
+    found["totals"] = {"0": "another"}
+    with pytest.raises(SystemExit, match="Flower"):
+        masking_sums._take_turns({}, tmp_path, rows, sums, turns=1)
+
+
+def test_steps_of_additive_sharing_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    aggregators = benchmark("aggregators", monkeypatch)
+    runs = aggregators.Sharing(32, 5).runs()
+    assert runs["holder"]().vectors[0].shape == (5,)
+    assert runs["aggregator"]().vectors[0].shape == (5,)
+
+
+@pytest.mark.parametrize("command", ["masks", "rounds", "scale", "aggregators", "shares"])
+def test_every_command_explains_itself(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    application = benchmark("__main__", monkeypatch).application
+    shown = CliRunner().invoke(application, [command, "--help"], env={"COLUMNS": "100"})
+    assert shown.exit_code == 0
+    assert "Measure" in shown.stdout
+    assert "--quick" in shown.stdout
 
 
 def test_help_names_the_parts() -> None:

@@ -7,13 +7,14 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from in_process import SMALL, Repository, ShortKeys, definition_of
 from ray.exceptions import ActorDiedError
 from tacit.actors import holder_host, watching_host
+from tacit.actors.computation import Terms
 from tacit.actors.coordinator import Coordinator
 from tacit.actors.coordinator_host import CoordinatorHost
 from tacit.actors.driver import THREADS
@@ -100,7 +101,7 @@ class Processes:
     """A coordinator's host and holders' hosts, connected; make it with `async with`."""
 
     def __init__(self, groups: list[list[str]], rows: Mapping[str, Any] = ROWS) -> None:
-        self.coordinator = Handle(CoordinatorHost(COORDINATOR, SMALL, Repository()))
+        self.coordinator = Handle(CoordinatorHost(COORDINATOR, Repository()))
         self.holders = [
             Handle(HolderHost(names, *(rows[name] for name in names), simulation=True)) for names in groups
         ]
@@ -124,12 +125,12 @@ class Processes:
         assert isinstance(party, Coordinator)
         return party.lost
 
-    async def sum(self, function: Any, *, on_dropout: str = "fail") -> Result:
+    async def sum(self, function: Any, *, on_dropout: Literal["fail", "continue"] = "fail") -> Result:
         host, model = self.coordinator.host, Sum(function)
         definition = definition_of(model)
         assert isinstance(host, CoordinatorHost)
         await host.install(definition, [model])
-        async for event in host.compute("sum", model, definition, None, on_dropout):
+        async for event in host.compute("sum", model, definition, Terms(SMALL, None, on_dropout)):
             if isinstance(event, Failure):
                 raise event.error
             if isinstance(event, Result):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from in_process import COORDINATOR, SMALL, FirstSums, Network, Posted, Repository
 from ray.exceptions import ActorDiedError
+from tacit.actors.computation import Terms
 from tacit.actors.data_holder import DataHolder
 from tacit.actors.errors import ActorError, PeerUnreachableError
 from tacit.actors.events import Failure, Pass
@@ -649,7 +650,7 @@ def test_follower_that_goes_away_ends_the_computation(loop: asyncio.Runner) -> N
     async def scene() -> None:
         async with Network(ROWS) as network:
             model = Sum(gate)
-            events = network.coordinator.compute("x", model, network.install(model), None, "fail")
+            events = network.coordinator.compute("x", model, network.install(model), Terms(network.protocol))
             first = asyncio.ensure_future(anext(events))
             await gate.all_inside(3)
             first.cancel()

@@ -260,7 +260,7 @@ def test_only_the_seal_keeps_the_coordinator_from_a_contribution_without_masks(
     assert isinstance(opened, PartialSum)
     assert opened.hop == 1
     read = read_partial_sum(setup, opened, setup.order[0], 1)
-    private_keys = network.coordinator.memory.keys
+    private_keys = network.coordinator.memory_of(network.protocol).keys
     residues = [
         paillier.decrypt(private_keys[key.n], paillier.subtract(after, before))
         for key, before, after in zip(setup.public_keys, first, read, strict=True)
@@ -273,7 +273,11 @@ def test_keys_of_a_session_are_never_pickled(
     overheard: tuple[Eavesdropper, Network, RingSetup, tuple[Any, ...]],
 ) -> None:
     eavesdropper, network, _, _ = overheard
-    for secret in (eavesdropper.own_keys, eavesdropper.recipients[0], network.coordinator.memory):
+    for secret in (
+        eavesdropper.own_keys,
+        eavesdropper.recipients[0],
+        network.coordinator.memory_of(network.protocol),
+    ):
         assert "secret" in repr(secret)
         with pytest.raises(MisuseError):
             secret.__reduce_ex__(4)

@@ -462,3 +462,23 @@ def test_the_definition_knows_everything_that_a_holder_evaluates() -> None:
     ]
     assert len({model.definition.digest for model in models}) == len(models)
     assert poisson_model().definition == poisson_model().definition
+
+
+# Before anything runs.
+
+
+def test_a_plan_knows_the_arrays_of_the_first_sum() -> None:
+    model = MaximumLikelihood(normal_nll, start=NORMAL_START)
+    found = contribution(model, NORMAL[0], [0.5, 0.1], step="start")
+    assert [(s.name, s.dtype, s.shape) for s in model.specifications()] == [
+        (name, array.dtype.name, array.shape) for name, array in found.items()
+    ]
+
+
+def test_a_plan_expects_about_as_many_passes_as_there_are(steps: Stepper) -> None:
+    fits = [
+        steps(poisson_model(), COUNTS)[-1],
+        steps(MaximumLikelihood(normal_nll, NORMAL_START), NORMAL)[-1],
+    ]
+    passes = [fit.n_passes for fit in fits if isinstance(fit, Fit)]
+    assert all(0.5 < n_passes / poisson_model().expected_passes < 2 for n_passes in passes)

@@ -136,3 +136,24 @@ def test_a_foreign_query_is_refused() -> None:
 def test_the_definition_is_the_functions() -> None:
     assert Sum(len).definition == Sum(len, at=1.0).definition
     assert Sum(len).definition != Sum(sum).definition
+
+
+# Before anything runs.
+
+
+@pytest.mark.parametrize("like", [0.0, 3, True, [1.0, 2.0], np.zeros((2, 3), dtype=np.float32)])
+def test_a_plan_takes_the_shape_and_kind_of_what_it_is_given(like: Any) -> None:
+    model = Sum(lambda data: like, like=like)
+    (specification,) = model.specifications()
+    found = model.contribution(None, Query("sum"))[specification.name]
+    assert (specification.dtype, specification.shape) == (found.dtype.name, found.shape)
+    assert model.expected_passes == 1
+
+
+def test_what_a_plan_assumes_is_no_part_of_the_definition() -> None:
+    assert Sum(len, like=0).definition == Sum(len).definition
+
+
+def test_a_plan_of_what_cannot_be_summed_is_refused() -> None:
+    with pytest.raises(DataError, match="like is str"):
+        Sum(len, like="a text")

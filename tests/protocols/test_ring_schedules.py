@@ -6,9 +6,8 @@ are short and shared between runs, so a run takes a few milliseconds. A failing 
 
 from __future__ import annotations
 
-import dataclasses
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,11 +27,11 @@ from tacit.protocols.protocol import Aggregate
 from tacit.protocols.ring_paillier import RingMemory, RingPaillier
 from tacit.protocols.session import Done, Failed
 from tacit.protocols.simulation import SESSION_SECONDS, Run, Sent
-from tacit.serialization.codec import Frame, encode
-from tacit.serialization.encoding_parameters import FixedPoint
+from tacit.serialization.codec import Frame
 from tacit.serialization.errors import TacitError
 from tacit.serialization.ring_paillier_messages import PartialSum
 from tacit.serialization.schema import Message
+from tampering import altering, flipped, mutations
 
 RING = RingPaillier.insecure_for_tests()
 OPEN_RING = RingPaillier.insecure_for_tests(masks=False)
@@ -40,8 +39,6 @@ MEMORIES: dict[str, RingMemory] = {}
 N_MESSAGES = 16  # of an undisturbed run over three holders
 THREE: dict[str, Contribution] = {"a": integers(1, -2), "b": integers(3, 5), "c": integers(-10, 7)}
 TOTAL = np.array([-6, 10])
-
-Change = Callable[[Sent], Message | Frame | None]
 
 
 def network(contributions: Mapping[str, Contribution] = THREE, **options: Any) -> Network:
@@ -142,19 +139,6 @@ def test_several_parties_die(seed: int) -> None:
 # Messages altered, one at a time
 
 
-def altering(index: int, change: Change) -> dict[str, Any]:
-    return {"tamper": lambda sent: change(sent) if sent.index == index else sent.message}
-
-
-def flipped(sent: Sent, place: random.Random) -> Frame:
-    """The message's frame with one bit of it changed."""
-    frame = encode(sent.message)
-    octets = bytearray(frame.header)
-    bit = place.randrange(8 * len(octets))
-    octets[bit // 8] ^= 1 << bit % 8
-    return Frame(bytes(octets), frame.buffers)
-
-
 @pytest.mark.parametrize("index", range(N_MESSAGES))
 @pytest.mark.parametrize("seed", range(14))
 def test_one_bit_of_one_frame_is_flipped(index: int, seed: int) -> None:
@@ -168,35 +152,6 @@ def test_one_bit_of_one_frame_is_flipped(index: int, seed: int) -> None:
         assert isinstance(found, RemoteError)
         assert sent.recipient == COORDINATOR or isinstance(sent.message, PartialSum)
         assert sent.sender in {*found.culprits, *found.suspects} or isinstance(sent.message, PartialSum)
-
-
-def mutations(value: Any) -> Iterator[Any]:
-    """Values a little different from one of a message's fields."""
-    match value:
-        case Message():
-            for entry in value.message_fields:
-                for changed in mutations(getattr(value, entry.name)):
-                    try:
-                        yield dataclasses.replace(value, **{entry.name: changed})  # type: ignore[type-var]
-                    except TacitError:
-                        continue  # the declaration does not allow it: it could not arrive
-        case bool():
-            yield not value
-        case int():
-            yield from (value + 1, value - 1)
-        case bytes():
-            yield bytes([*value[:-1], value[-1] ^ 1]) if value else b"\0"
-        case str():
-            yield from (value + "x", "")
-        case np.ndarray() if value.size and value.dtype == np.uint8:
-            changed = value.copy()
-            changed.flat[-1] ^= 1
-            yield from (changed, value[:0], np.vstack([value, value]))
-        case tuple() if value:
-            yield from (value[:-1], (*value, value[0]), *([value[::-1]] if len(value) > 1 else []))
-            yield from ((changed, *value[1:]) for changed in mutations(value[0]))
-        case None:
-            yield FixedPoint(10.0)
 
 
 UNDISTURBED = Network(RING, THREE, seed=1).run().sent

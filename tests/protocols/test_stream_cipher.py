@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tacit.protocols import stream_cipher
 from tacit.protocols.errors import MisuseError
-from tacit.protocols.stream_cipher import CHUNK_BYTES, STREAM_BYTES, Masks, add_masks, stream_bytes
+from tacit.protocols.stream_cipher import (
+    CHUNK_BYTES,
+    STREAM_BYTES,
+    Masks,
+    add_masks,
+    add_masks_to_all,
+    stream_bytes,
+)
 
 few = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -178,6 +185,28 @@ def test_pieces_continue_one_stream(kind: str, cuts: list[int]) -> None:
         add_masks(piece, masks, offset=offset)
         offset += stream_bytes(piece)
     assert np.array_equal(result, masked(vector, masks))
+
+
+@pytest.mark.parametrize("chunk", [32, 2**18])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_arrays_of_a_contribution_follow_one_another(
+    chunk: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_cipher, "CHUNK_BYTES", chunk)  # longer than a chunk, and shorter
+    vectors = [uniform(U64, 1), uniform(U32, 7), uniform(U32, 0), uniform(WIDE, 5), uniform(U64, 9)]
+    masks, offset, expected = masks_of(1, -1, 1), 0, []
+    for vector in vectors:
+        expected.append(masked(vector, masks, offset=offset))
+        offset += stream_bytes(vector)
+    add_masks_to_all(vectors, masks, threads=threads)
+    assert all(np.array_equal(one, other) for one, other in zip(vectors, expected, strict=True))
+
+
+def test_arrays_that_cannot_be_masked_are_refused_together() -> None:
+    vectors = [uniform(U64, 1), np.zeros(3)]
+    with pytest.raises(MisuseError, match="cannot mask"):
+        add_masks_to_all(vectors, masks_of(1))
+    add_masks_to_all([], masks_of(1))
 
 
 def test_arrays_of_any_length_use_no_block_twice() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import math
 import struct
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as array_strategies
 from numpy.typing import NDArray
+from tacit.serialization import codec
 from tacit.serialization.codec import (
     FORMAT,
     Frame,
@@ -30,7 +32,7 @@ from tacit.serialization.errors import DecodeError, EncodeError
 from tacit.serialization.field_types import Size
 from tacit.serialization.forms import BUFFER_BYTES, MAX_NESTED_MESSAGES
 from tacit.serialization.schema import Message, message
-from tacit.serialization.session_messages import Finished
+from tacit.serialization.session_messages import Finished, Party
 
 quick = settings(deadline=None, derandomize=True, max_examples=100)
 
@@ -445,3 +447,32 @@ def test_a_frame_that_nobody_would_take_in_is_not_made(monkeypatch: pytest.Monke
     monkeypatch.setattr("tacit.serialization.codec.HEADER_LIMIT", 40)
     with pytest.raises(EncodeError, match="Finished takes 47 bytes besides its large arrays, at most 40"):
         encode(Finished(session=bytes(32), released=True))
+
+
+# ── what everybody is shown ───────────────────────────────────────────────────────────────────────────────
+
+
+def shown(name: str = "a") -> Party:
+    return Party(name=name, kind="holder", verify_key=bytes(32), agreement_key=bytes(32))
+
+
+def test_parties_of_one_process_read_what_all_are_shown_once() -> None:
+    frame = encode(shown())
+    assert decode(Frame(bytes(frame.header))) is decode(frame)
+    assert decode(encode(shown("b"))) == shown("b")
+
+
+def test_what_is_computed_once_is_forgotten_with_its_message() -> None:
+    known = codec._digest_once._known
+    message = shown()
+    before = len(known)
+    assert digest(message) == digest(message) == digest(shown())
+    assert len(known) == before + 1
+    del message
+    gc.collect()
+    assert len(known) == before
+
+
+def test_what_is_not_shown_to_all_is_read_anew() -> None:
+    frame = encode(Leaf())
+    assert decode(frame) is not decode(frame)
