@@ -38,7 +38,8 @@ REQUIREMENTS = ("flwr==1.41.0", "numpy")
 SCRIPT = Path(__file__).with_name("rival_flower.py")
 VALUES = 2**22  # as many as Flower rounds to by default
 HOLDER_TARGET, COORDINATOR_TARGET, MANY_HOLDERS_TARGET = 5.0, 8.0, 100.0
-HOLDER_LIMIT, COORDINATOR_LIMIT = 20.0, 45.0  # ms, at a tenth lost
+HOLDER_LIMIT = 20.0  # ms
+COORDINATOR_LIMITS = {0: 35.0, 1: 45.0, 3: 60.0}  # ms, by the number that is lost of ten holders
 
 NARROW = tacit.FixedPoint(float(VALUES), 0)  # the totals fit words of 32 bits, like Flower's
 WIDE = tacit.FixedPoint(float(VALUES), 30)  # … of 64 bits
@@ -114,26 +115,17 @@ def sections(*, quick: bool, say: Callable[[str], None]) -> Iterator[Section]:
 
 
 def _ten_holders(environment: Path, length: int, turns: int) -> Section:
+    """Measure 32-bit words against Flower, and 64-bit words, which Flower has not, against their limits."""
     rows = np.random.default_rng(0).integers(0, VALUES, size=(10, length), dtype=np.uint32)
-    lost = (0, 1, 3)
-    sums = {n_lost: Sum(rows, n_lost, NARROW) for n_lost in lost}
-    wide = Sum(rows, 1, WIDE)
-    runs: dict[str, Callable[[], object]] = {"holder": sums[0].mask, "wide holder": wide.mask}
-    runs |= {str(n_lost): one.unmask for n_lost, one in sums.items()} | {"wide": wide.unmask}
-    for one in (*sums.values(), wide):
+    narrow = {n_lost: Sum(rows, n_lost, NARROW) for n_lost in COORDINATOR_LIMITS}
+    wide = {n_lost: Sum(rows, n_lost, WIDE) for n_lost in COORDINATOR_LIMITS}
+    for one in (*narrow.values(), *wide.values()):
         one.check()
-    ours, theirs = _take_turns(runs, environment, rows, sums, turns)
-    figures = [
-        compare(
-            "a holder masks",
-            "ms",
-            ours["holder"],
-            theirs["holder"],
-            target=HOLDER_TARGET,
-            note="32-bit words",
-        ),
-        compare("a holder masks, 64-bit words", "ms", ours["wide holder"], limit=HOLDER_LIMIT),
-    ]
+    runs: dict[str, Callable[[], object]] = {"holder": narrow[0].mask, "wide holder": wide[0].mask}
+    runs |= {str(n_lost): one.unmask for n_lost, one in narrow.items()}
+    runs |= {f"wide {n_lost}": one.unmask for n_lost, one in wide.items()}
+    ours, theirs = _take_turns(runs, environment, rows, narrow, turns)
+    figures = [compare("a holder masks", "ms", ours["holder"], theirs["holder"], target=HOLDER_TARGET)]
     figures += [
         compare(
             f"the coordinator unmasks, {n_lost} of 10 lost",
@@ -141,11 +133,14 @@ def _ten_holders(environment: Path, length: int, turns: int) -> Section:
             ours[str(n_lost)],
             theirs[str(n_lost)],
             target=COORDINATOR_TARGET,
-            note="32-bit words",
         )
-        for n_lost in lost
+        for n_lost in narrow
     ]
-    figures.append(compare("… 1 of 10 lost, 64-bit words", "ms", ours["wide"], limit=COORDINATOR_LIMIT))
+    figures.append(compare("a holder masks, 64-bit words", "ms", ours["wide holder"], limit=HOLDER_LIMIT))
+    figures += [
+        compare(f"… {n_lost} of 10 lost, 64-bit words", "ms", ours[f"wide {n_lost}"], limit=limit)
+        for n_lost, limit in COORDINATOR_LIMITS.items()
+    ]
     return _section(f"A sum of {length:,} elements over 10 holders", figures)
 
 
@@ -172,6 +167,7 @@ def _many_holders(environment: Path, n_holders: int, length: int, turns: int) ->
 def _section(title: str, figures: Sequence[Figure]) -> Section:
     remarks = (
         "from integers to masked words, and from those to the total; processor time of all threads",
+        "words of 32 bits where nothing else is said, as Flower's",
         "Flower's masks come from a Mersenne twister with a seed of 32 bits, ours from AES-256-CTR",
     )
     return Section(title, "Flower", tuple(figures), remarks)

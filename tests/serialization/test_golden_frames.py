@@ -52,6 +52,13 @@ from tacit.serialization.pairwise_masking_messages import (
 )
 from tacit.serialization.ring_paillier_messages import PartialSum, RingPaillierOptions, RingParameters
 from tacit.serialization.schema import Message, registered_messages
+from tacit.serialization.secret_sharing_messages import (
+    IncludedShares,
+    SecretSharingOptions,
+    SharedInput,
+    SharingParameters,
+    SummedShares,
+)
 from tacit.serialization.session_messages import (
     Abort,
     ArraySpecification,
@@ -216,6 +223,28 @@ EXAMPLES: dict[str, Message] = {
         vectors=(np.arange(3, dtype=np.uint32), np.arange(4, dtype=np.uint64).reshape(2, 2)),
     ),
     "TooFewShares_v1": TooFewShares(session=SESSION, statements=(STATEMENT,)),
+    "SecretSharing_v1": SecretSharingOptions(
+        threshold=None, share_holders=None, packing=1, robust=True, colluding=1
+    ),
+    "SecretSharing_v1.named": SecretSharingOptions(
+        threshold=5, share_holders=("site-2", "Köln"), packing=3, robust=False, colluding=2
+    ),
+    "SharingParameters_v1": SharingParameters(threshold=5),
+    "SharedInput_v1": SharedInput(
+        session=SESSION,
+        binding=_bytes(31, 32),
+        sealed=(np.arange(48, dtype=np.uint8), np.arange(24, dtype=np.uint8)),
+    ),
+    "IncludedShares_v1": IncludedShares(
+        session=SESSION,
+        included=("site-1", "Köln", "site-2"),
+        sealed=(np.arange(24, dtype=np.uint8), np.arange(24, 48, dtype=np.uint8)),
+    ),
+    "SummedShares_v1": SummedShares(
+        session=SESSION,
+        binding=_bytes(32, 32),
+        totals=(np.array([[2**61 - 2]], np.uint64), np.arange(6, dtype=np.uint64).reshape(3, 2)),
+    ),
     "Integers_v1": Integers(),
     "ExactFloat_v1": ExactFloat(),
     "FixedPoint_v1": FixedPoint(bound=1000.0, fraction_bits=20),
