@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .protocols.secret_sharing import SecretSharing as SecretSharing
     from .protocols.simulation import Simulation as Simulation
     from .records.errors import RecordError as RecordError
+    from .serialization.encoding_parameters import AutoRange as AutoRange
     from .serialization.encoding_parameters import ExactFloat as ExactFloat
     from .serialization.encoding_parameters import FixedPoint as FixedPoint
     from .serialization.encoding_parameters import Quantized as Quantized
@@ -87,7 +88,7 @@ _MODULES = {
     "protocols.secret_sharing": ("SecretSharing",),
     "protocols.simulation": ("Simulation",),
     "records.errors": ("RecordError",),
-    "serialization.encoding_parameters": ("ExactFloat", "FixedPoint", "Quantized"),
+    "serialization.encoding_parameters": ("AutoRange", "ExactFloat", "FixedPoint", "Quantized"),
     "serialization.errors": ("DecodeError", "EncodeError", "SerializationError", "TacitError"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

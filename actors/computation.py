@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 
 from ..models.definition import State
 from ..models.total import Arrays, EvaluationError
+from ..protocols.auto_range import grid_within
 from ..protocols.errors import DropoutError, RangeError, RefusedError, VoidedError
 from ..protocols.invitation import ALREADY_RELEASED, invite
 from ..protocols.key_agreement import SessionKeys
 from ..protocols.protocol import Aggregate, Protocol, accepted_by_coordinator, coordinator_role
 from ..protocols.session import Session
+from ..serialization.encoding_parameters import AutoRange
 from ..serialization.schema import Message
 from ..serialization.session_messages import Closed, Query
 from .events import Event, Failure, Iterated, Lost, Pass, Result
@@ -84,8 +86,8 @@ class Computation:
     ) -> None:
         self.coordinator = coordinator
         self.definition = definition
+        self.terms = terms
         self.protocol = terms.protocol
-        self.encoding = terms.encoding
         self.on_dropout = terms.on_dropout
         self.events = events
         lost = [holder for holder in coordinator.roster.holders if holder in coordinator.lost]
@@ -144,10 +146,17 @@ class Computation:
         HoldersChanged
             If a holder was lost and the computation goes on over the others.
         """
+        if isinstance(self.terms.encoding, AutoRange):
+            ranges = await self._sum(query, self.terms.encoding)
+            bounds = {name: float(bound) for name, bound in ranges.items() if bound.dtype.kind == "f"}
+            return await self._sum(query, grid_within(bounds))
+        return await self._sum(query, self.terms.encoding)
+
+    async def _sum(self, query: Query, encoding: Message | None) -> Arrays:
         began = time.monotonic()
         self.n_passes += 1
         try:
-            aggregate = await self._session(query)
+            aggregate = await self._session(query, encoding)
         except VoidedError:
             if not query.may_fail:
                 raise
@@ -194,7 +203,7 @@ class Computation:
             ] = None
         self._record(query, aggregate.session, revealed)
 
-    async def _session(self, query: Query) -> Aggregate:
+    async def _session(self, query: Query, encoding: Message | None) -> Aggregate:
         """Open a session, with fresh keys, and run it."""
         coordinator = self.coordinator
         holders = self.roster.holders
@@ -206,7 +215,7 @@ class Computation:
         invitation = invite(
             keys,
             protocol=self.protocol.options,
-            encoding=self.encoding,
+            encoding=encoding,
             definition=self.definition,
             query=query,
             previous=self.previous,

@@ -30,7 +30,7 @@ from ..protocols.errors import SetupError
 from ..protocols.party import AGGREGATOR, COORDINATOR
 from ..protocols.plan_table import Plan
 from ..protocols.planning import Wish
-from ..protocols.protocol import Protocol
+from ..protocols.protocol import Protocol, check_encoding
 from ..protocols.ring_paillier import RingPaillier
 from ..records.model_store import ModelStore
 from ..serialization.schema import Message
@@ -380,6 +380,7 @@ class Federation:
         self._ensure_open()
         definition = hashlib.sha256(model.definition.digest + _pickled(model)).digest()
         terms = Terms(self.choice.protocol_for(model, len(self.holders), encoding), encoding, self.on_dropout)
+        check_encoding(terms.protocol, encoding)
         shared = ray.put(model)
         installing = self._parties[COORDINATOR].install.remote(definition, [shared])
         identifier = uuid.uuid4().hex

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 PROCESSES = Path("/proc")
 MEGABYTE = 1e6
+SAMPLING_SECONDS = 0.5
 
 
 def resident() -> float:
@@ -31,10 +35,46 @@ def actor_peaks(without: str) -> dict[int, float]:
     return {process: _status(process, "VmHWM") for process in actors}
 
 
-def _status(process: int, field: str) -> float:
-    """One line of /proc/<process>/status, given there in kB (1024 bytes)."""
+def together() -> float:
+    """Resident megabytes of this process and all that it has started, now; what they share counts once."""
+    processes = [os.getpid(), *_descendants(os.getpid())]
+    return sum(_status(process, "Pss:", file="smaps_rollup") for process in processes)
+
+
+class Watch:
+    """Notes, while it is entered, the largest `together`, as far as samples show it.
+
+    Attributes
+    ----------
+    megabytes : float
+    """
+
+    def __init__(self) -> None:
+        self.megabytes = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while True:
+            self.megabytes = max(self.megabytes, together())
+            if self._over.wait(SAMPLING_SECONDS):
+                return
+
+
+def _status(process: int, field: str, file: str = "status") -> float:
+    """One line of /proc/<process>/status, or of a file like it, given there in kB (1024 bytes)."""
     try:
-        lines = (PROCESSES / str(process) / "status").read_text(encoding="utf-8").splitlines()
+        lines = (PROCESSES / str(process) / file).read_text(encoding="utf-8").splitlines()
     except OSError:  # no such kernel, or the process has ended
         return 0.0
     return next((1024 * int(line.split()[1]) / MEGABYTE for line in lines if line.startswith(field)), 0.0)

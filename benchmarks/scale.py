@@ -1,8 +1,8 @@
 """How a sum on Ray grows with the number of holders and with their vectors, under pairwise masking.
 
 Many holders are hosted together, as a simulation of that size does by itself: one process a core. Time of a sum is
-the median over sums of an epoch that is set up; the first one, which sets it up, stands apart. Memory is the largest
-that each process has had, added up; pages that processes share, such as Ray's own shared memory, count in each.
+the median over sums of an epoch that is set up; the first one, which sets it up, stands apart. Memory is what all
+processes have together, this one and Ray's included, at its largest; what they share counts once.
 """
 
 from __future__ import annotations
@@ -120,21 +120,21 @@ def _federation(rows: dict[str, NDArray[np.float32]] | dict[str, NDArray[np.int6
 
 def _measure(one_sum: Callable[[], NDArray[np.generic]], expected: NDArray[np.generic], later: int) -> Grown:
     seconds: list[float] = []
-    for _ in range(1 + later):
-        start = time.perf_counter()
-        total = one_sum()
-        seconds.append(time.perf_counter() - start)
+    with memory.Watch() as watch:
+        for _ in range(1 + later):
+            start = time.perf_counter()
+            total = one_sum()
+            seconds.append(time.perf_counter() - start)
     if not np.array_equal(total, expected.astype(total.dtype)):
         raise SystemExit("the benchmark's sum is wrong")
-    megabytes = sum(memory.actor_peaks(without="ModelRepository").values())
-    return Grown(seconds[0], statistics.median(seconds[1:]), megabytes)
+    return Grown(seconds[0], statistics.median(seconds[1:]), watch.megabytes)
 
 
 def _figures(what: str, grown: Grown, limit: float | None = None) -> list[Figure]:
     return [
         Figure(f"{what}, a sum", "s", grown.later),
         Figure("… the first sum", "s", grown.first, note="with the set-up of an epoch"),
-        Figure("… memory of all parties", "MB", grown.megabytes, limit=limit),
+        Figure("… memory of all processes", "MB", grown.megabytes, limit=limit),
     ]
 
 

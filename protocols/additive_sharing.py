@@ -95,6 +95,7 @@ class AdditiveSharing(Protocol[None]):
     colluding: int = 1
 
     title: ClassVar[str] = "additive sharing"
+    modular: ClassVar[bool] = True
     accepts: ClassVar[
         tuple[Collection[type[Message]], Collection[type[Message]], Collection[type[Message]]]
     ] = ((), (), ())

@@ -17,16 +17,22 @@ out of the declared range and its holder refuses, as for any bound; no sum is ev
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import RangeError, SetupError
+from ..serialization.encoding_parameters import FixedPoint
+from .encoding import ArrayEncoding
+from .errors import MisuseError, RangeError, SetupError
+from .limbs import Limbs
 from .secret import RandomBytes
 
 LOWEST_EXPONENT, HIGHEST_EXPONENT = -64, 64
 N_BUCKETS = HIGHEST_EXPONENT - LOWEST_EXPONENT + 1
+GRID_BITS = 42  # of the bound: with 2^20 holders a word still holds the sum
 
 
 def n_filled_buckets(array: NDArray[np.floating[Any]]) -> int:
@@ -101,3 +107,49 @@ def range_from_total(total: NDArray[np.uint64]) -> float | None:
         raise SetupError(f"the total has shape {total.shape}, expected {(N_BUCKETS,)}")
     filled = np.flatnonzero(total)
     return math.ldexp(1.0, LOWEST_EXPONENT + int(filled[-1])) if filled.size else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeArray(ArrayEncoding):
+    """Floats of which nothing is summed but who fills which bucket; decodes to the bound."""
+
+    @property
+    def size(self) -> int:
+        """Number of words: one a bucket, whatever the array."""
+        return N_BUCKETS
+
+    @property
+    def limbs(self) -> int:
+        """One: words are summed modulo 2^64."""
+        return 1
+
+    def _to_limbs(self, values: NDArray[Any], random_bytes: RandomBytes | None) -> Limbs:
+        if random_bytes is None:
+            raise MisuseError("a bucket is filled at random: pass random_bytes")
+        self._refuse_value(~np.isfinite(values), "not finite")
+        self._refuse_value(np.abs(values) > math.ldexp(1.0, HIGHEST_EXPONENT), "out of the declared range")
+        return bucket_words(n_filled_buckets(values), random_bytes)[:, None]
+
+    def decode(self, total: Limbs) -> NDArray[np.float64]:
+        """Return the bound, 0 if all values are zeros."""
+        return np.array(range_from_total(total[:, 0]) or 0.0)
+
+    def _from_limbs(self, total: Limbs) -> NDArray[Any]:
+        return self.decode(total)
+
+
+def grid_within(bounds: Mapping[str, float]) -> FixedPoint:
+    """Return the encoding for arrays with these bounds, by name: a grid of 2^-42 of each.
+
+    Raises
+    ------
+    SetupError
+        If a bound exceeds 2^42.
+    """
+    exponents = {name: math.frexp(bound)[1] - 1 if bound else 0 for name, bound in bounds.items()}
+    if any(exponent > GRID_BITS for exponent in exponents.values()):
+        raise SetupError(f"some value exceeds 2^{GRID_BITS}: scale the values, or use ExactFloat()")
+    return FixedPoint(
+        {name: math.ldexp(1.0, exponent) for name, exponent in exponents.items()},
+        {name: GRID_BITS - exponent for name, exponent in exponents.items()},
+    )

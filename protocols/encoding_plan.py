@@ -16,7 +16,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..serialization.encoding_parameters import EncodingParameters, FixedPoint, Integers, Quantized
+from ..serialization.encoding_parameters import (
+    AutoRange,
+    EncodingParameters,
+    FixedPoint,
+    Integers,
+    Quantized,
+)
+from .auto_range import RangeArray
 from .encoding import FLOAT_FORMATS, MAX_CONTRIBUTIONS, ArrayEncoding, ExactFloatArray, IntegerArray
 from .errors import SetupError
 from .grid_encodings import FixedPointArray, QuantizedArray
@@ -111,6 +118,10 @@ def _plan_array(
     """Return the encoding of one array."""
     if dtype.kind == "f" and isinstance(encoding, FixedPoint):
         return _plan_fixed_point(encoding, name, dtype, shape, n_contributions)
+    if dtype.kind == "f" and isinstance(encoding, AutoRange):
+        return RangeArray(
+            name=name, dtype=dtype, shape=shape, bound=LARGEST_WORD, n_contributions=n_contributions
+        )
     if dtype.kind == "f" and isinstance(encoding, Quantized):
         return _plan_quantized(encoding, name, dtype, shape, n_contributions)
     if dtype.kind == "f" and isinstance(encoding, Integers):

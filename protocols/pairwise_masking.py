@@ -159,6 +159,7 @@ class PairwiseMasking(Protocol[MaskingMemory]):
     colluding: int = 1
 
     title: ClassVar[str] = "pairwise masking"
+    modular: ClassVar[bool] = True
     accepts: ClassVar[
         tuple[Collection[type[Message]], Collection[type[Message]], Collection[type[Message]]]
     ] = (

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
 
+from ..serialization.encoding_parameters import AutoRange
 from ..serialization.schema import Message
 from ..serialization.session_messages import Abort, Begin, Closed, Finished, Invitation, Ready, Refusal
 from .channel import Channel, Role
@@ -144,6 +145,7 @@ class Protocol(ABC, Generic[Memory]):
     """
 
     title: ClassVar[str]
+    modular: ClassVar[bool] = False  # whether words are summed modulo 2^64, as `AutoRange` needs
 
     @property
     @abstractmethod
@@ -444,8 +446,27 @@ def aggregator_role(
     return role
 
 
+def check_encoding(protocol: Protocol[Any], encoding: Message | None) -> None:
+    """Refuse an encoding whose totals this protocol would reveal more of than it should.
+
+    Raises
+    ------
+    SetupError
+        Saying which protocol to use.
+    """
+    if isinstance(encoding, AutoRange) and not protocol.modular:
+        raise SetupError(
+            f"AutoRange() under {protocol.title} would show how many holders have large values: use "
+            "PairwiseMasking() or AdditiveSharing(), or declare FixedPoint(bound)"
+        )
+
+
 def _check_options(protocol: Protocol[Any], invitation: Invitation) -> None:
     """Decline an invitation to what this role does not do: all others would have consented to something else."""
+    try:
+        check_encoding(protocol, invitation.encoding)
+    except SetupError as error:
+        raise Declined(NOT_ALLOWED, str(error)) from None
     if invitation.protocol != protocol.options:
         raise Declined(NOT_ALLOWED, "the invitation asks for other options than this role's")
 

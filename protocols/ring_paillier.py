@@ -236,9 +236,7 @@ class RingPaillier(Protocol[RingMemory]):
         """Keys and noise, none yet."""
         return RingMemory()
 
-    async def fix_parameters(
-        self, channel: Channel, opening: Opening, memory: RingMemory
-    ) -> RingParameters:
+    async def fix_parameters(self, channel: Channel, opening: Opening, memory: RingMemory) -> RingParameters:
         """Make as many keys as the widest value needs, unless they are there already."""
         n_keys = keys_needed(opening.encodings, len(opening.roster.holders), self.key_bits)
         kept = [] if self.fresh_keys else memory.keys

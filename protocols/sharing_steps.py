@@ -184,7 +184,9 @@ def _cipher(setup: SharingSetup, keys: SessionKeys, dealer: PartyId, peer: Party
 
 
 def _seal(setup: SharingSetup, keys: SessionKeys, to: PartyId, share: Sequence[bytes | Elements]) -> Octets:
-    content = b"".join(part if isinstance(part, bytes) else part.astype("<u8", copy=False).data for part in share)
+    content = b"".join(
+        part if isinstance(part, bytes) else part.astype("<u8", copy=False).data for part in share
+    )
     return np.frombuffer(_cipher(setup, keys, keys.me, to).encrypt(NONCE, content, None), dtype=np.uint8)
 
 

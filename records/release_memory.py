@@ -21,6 +21,7 @@ from ..protocols.errors import AbortedError, EquivocationError, MisuseError
 from ..protocols.invitation import ALREADY_RELEASED, is_signed
 from ..protocols.party import PartyId, Roster
 from ..serialization.codec import digest
+from ..serialization.encoding_parameters import AutoRange
 from ..serialization.session_messages import Closed, Invitation, Query
 
 EXAMINED_KEPT = 10_000
@@ -139,9 +140,12 @@ class ReleaseMemory:
 
 
 def question(invitation: Invitation) -> bytes:
-    """Join what makes two questions the same: model and arrays, not the step's name."""
+    """Join what makes two questions the same: model and arrays, not the step's name.
+
+    How large the values are is another question than what they sum to.
+    """
     arrays = digest(Query(step="", arrays=invitation.query.arrays, may_fail=False))
-    return invitation.definition + arrays
+    return invitation.definition + arrays + (b"range" if isinstance(invitation.encoding, AutoRange) else b"")
 
 
 def cannot_exist(release: Release, closed: Sequence[Closed], roster: Roster, *, dispensable: int) -> bool:

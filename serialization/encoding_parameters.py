@@ -105,6 +105,16 @@ class FixedPoint(Message):
         return f"FixedPoint(bound={_shown(self.bound)}, fraction_bits={_shown(self.fraction_bits)})"
 
 
+@message("AutoRange", version=1)
+class AutoRange(Message):
+    """`FixedPoint` with bounds that nobody has to know: a secure maximum over exponents comes first.
+
+    It takes a sum of its own. The coordinator learns, for each array, the power of two that no value of any holder
+    exceeds, and not whose values come near it; the grid is 2^-42 of that bound. **Only for protocols that sum words
+    modulo 2^64**: pairwise masking and additive sharing. Bounds from 2^-64 to 2^42.
+    """
+
+
 @message("Quantized", version=1)
 class Quantized(Message):
     """Floats clipped and rounded at random, without bias, to few levels: for gradients.
@@ -154,7 +164,7 @@ class Quantized(Message):
         return f"Quantized(bits={self.bits}, clip={_shown(self.clip)})"
 
 
-EncodingParameters: TypeAlias = ExactFloat | FixedPoint | Integers | Quantized
+EncodingParameters: TypeAlias = AutoRange | ExactFloat | FixedPoint | Integers | Quantized
 
 
 def _check_grid(bound: float, fraction_bits: int, name: str) -> None:

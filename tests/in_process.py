@@ -109,7 +109,7 @@ class Network:
 
     data: Mapping[str, Any]
     simulation: bool = True
-    protocol: RingPaillier = SMALL
+    protocol: Protocol[Any] = SMALL
     holder: type[DataHolder] = ShortKeys
     posted: list[Posted] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)

@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,21 @@ def test_help_names_the_parts() -> None:
         check=True,
     )
     assert all(part in run.stdout for part in ("arithmetic", "fit", "latency", "--quick", "--output"))
+
+
+def test_memory_is_watched_at_its_largest(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = benchmark("memory", monkeypatch)
+    seen = iter([3.0, 7.0, 5.0])
+    sampled = threading.Event()
+
+    def together() -> float:
+        megabytes = next(seen, 1.0)
+        if megabytes == 5.0:
+            sampled.set()
+        return megabytes
+
+    monkeypatch.setattr(memory, "together", together)
+    monkeypatch.setattr(memory, "SAMPLING_SECONDS", 0.0)
+    with memory.Watch() as watch:
+        assert sampled.wait(10)
+    assert watch.megabytes == 7.0

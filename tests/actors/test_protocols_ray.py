@@ -101,3 +101,30 @@ def test_a_lost_aggregator_ends_every_sum(running_ray: str) -> None:
         for _ in range(2):
             with pytest.raises(tacit.DropoutError, match="missing aggregator-2"):
                 federation.sum(lambda rows: rows)
+
+
+def test_the_protocol_is_chosen_for_each_question_and_the_plan_says_why(running_ray: str) -> None:
+    data = {name: rows for name, rows in TEN.items() if int(name[1:]) < 6}
+    wish = tacit.Wish(losses=1)
+    with tacit.simulate(data, "auto", wish=wish, on_dropout="continue") as federation:
+        plan = federation.plan(lambda rows: rows)
+        assert isinstance(plan.chosen, tacit.PairwiseMasking)
+        assert {line.title for line in plan.lines} >= {"ring-Paillier", "pairwise masking", "secret sharing"}
+        assert federation.sum(len) == 18
+        assert federation.ledger[-1]["protocol"] == "pairwise masking"
+
+
+def test_values_that_are_clipped_are_counted_and_told(running_ray: str) -> None:
+    data = {name: rows for name, rows in TEN.items() if int(name[1:]) < 3}
+    with tacit.simulate(data, tacit.PairwiseMasking()) as federation:
+        with pytest.warns(tacit.SumWarning, match="3 values of 'sum' were clipped"):
+            total = federation.sum(lambda rows: np.array([0.0, 0.5, 7.0]), encoding=tacit.Quantized(8, 1.0))
+        assert total[0] == 0.0
+        assert total[1] == pytest.approx(1.5, abs=3 / 127)
+        assert total[2] == 3.0
+        assert federation.ledger[-1]["clipped"] == {"sum": 3}
+
+
+def test_a_wish_that_no_protocol_meets_is_refused_before_anything_starts() -> None:
+    with pytest.raises(tacit.SetupError, match="no protocol meets the wish"):
+        tacit.simulate(dict.fromkeys("abc", 1), "auto", wish=tacit.Wish(losses=2))

@@ -31,7 +31,7 @@ from tacit.serialization.additive_sharing_messages import (
     TooFewShares,
 )
 from tacit.serialization.codec import Frame, decode, digest, encode
-from tacit.serialization.encoding_parameters import ExactFloat, FixedPoint, Integers, Quantized
+from tacit.serialization.encoding_parameters import AutoRange, ExactFloat, FixedPoint, Integers, Quantized
 from tacit.serialization.errors import DecodeError
 from tacit.serialization.forms import BUFFER_BYTES
 from tacit.serialization.link_messages import Sealed
@@ -251,6 +251,7 @@ EXAMPLES: dict[str, Message] = {
     "FixedPoint_v1.by_name": FixedPoint(
         bound={"weights": 1.0, "bias": 100.0}, fraction_bits={"weights": 40, "bias": 20}
     ),
+    "AutoRange_v1": AutoRange(),
     "Quantized_v1": Quantized(bits=8, clip=2.5),
     "Quantized_v1.by_name": Quantized(bits=31, clip={"weights": 0.1, "Köln": 1e6}),
 }
