@@ -90,6 +90,8 @@ class Links(Secret):
         sender, me = PartyId(sealed.sender), self._keys.me
         if sender not in self._peers or sealed.recipient != me:
             raise InvalidMessageError("a frame from or for somebody else")
+        if len(sealed.body) + sum(buffer.nbytes for buffer in sealed.buffers) > self._keys.frame_bytes:
+            raise InvalidMessageError("a frame longer than any that this session needs", suspects=[sender])
         if any(buffer.ndim != 1 for buffer in sealed.buffers):
             raise InvalidMessageError("a frame whose sealed buffers are not flat", suspects=[sender])
         shut: tuple[bytes | memoryview, ...] = (sealed.body, *(buffer.data for buffer in sealed.buffers))

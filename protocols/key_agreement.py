@@ -31,6 +31,7 @@ from .party import PartyId, Roster
 from .secret import RandomBytes, Secret
 
 KEY_BYTES = 32
+FRAME_BYTES = 1 << 28  # 256 MiB: what a frame may have until its session has agreed on longer ones
 
 
 class Identity(Secret):
@@ -101,7 +102,8 @@ class SessionKeys(Secret):
     """One party's keys of one session, and what it has learned of its peers': *never sent*.
 
     `ephemeral` is the public half of this session's fresh key: it is also this party's nonce, so
-    two sessions never share a key, even after a restart.
+    two sessions never share a key, even after a restart. `frame_bytes` is the longest frame that the links open:
+    whoever has agreed on longer ones raises it.
 
     Parameters
     ----------
@@ -122,6 +124,7 @@ class SessionKeys(Secret):
         self.me = PartyId(identity.public.name)
         self._secret = X25519PrivateKey.from_private_bytes(random_bytes(KEY_BYTES))
         self.ephemeral = self._secret.public_key().public_bytes_raw()
+        self.frame_bytes = FRAME_BYTES
         self._ephemerals: dict[PartyId, bytes] = {}
         self._shared: dict[PartyId, bytes] = {}
         self._taken: set[tuple[PartyId, str]] = set()

@@ -341,6 +341,7 @@ def coordinator_role(
             lambda opening: protocol.fix_parameters(channel, opening, memory),
             needed=protocol.needed(n_holders) if go_on else n_holders,
         )
+        _expect_frames(protocol, opened, keys)
         try:
             summed = await protocol.coordinator(channel, opened, keys, memory)
         except DropoutError as loss:
@@ -386,6 +387,7 @@ def holder_role(
         if joined is None:
             return False
         opened, prepared = joined
+        _expect_frames(protocol, opened, keys)
         await protocol.holder(
             channel,
             opened,
@@ -434,6 +436,7 @@ def aggregator_role(
         if joined is None:
             return False
         opened, _ = joined
+        _expect_frames(protocol, opened, keys)
         await protocol.aggregator(
             channel, opened, keys, memory, release=lambda holders: release(opened.invitation, holders)
         )
@@ -444,6 +447,13 @@ def aggregator_role(
         return await _until_the_end(channel, keys.roster.coordinator, take_part(channel))
 
     return role
+
+
+def _expect_frames(protocol: Protocol[Any], opened: Opened, keys: SessionKeys) -> None:
+    """Let frames be as long as this session's vectors make them: a bundle has a frame of every holder's."""
+    n_holders = len(opened.roster.holders)
+    longest = n_holders * protocol.cost(n_holders, opened.encodings).bytes_sent_by_holder
+    keys.frame_bytes = max(keys.frame_bytes, 2 * longest)
 
 
 def check_encoding(protocol: Protocol[Any], encoding: Message | None) -> None:

@@ -249,6 +249,17 @@ def test_what_its_sender_has_sealed_but_is_no_message_is_a_decode_error() -> Non
         Links(keys[B]).open(forged)
 
 
+def test_a_frame_longer_than_the_session_needs_is_refused_before_it_is_opened() -> None:
+    keys = introduced()
+    sealed = sealed_by(Links(keys[A]), B, small())
+    keys[B].frame_bytes = len(sealed.body) - 1
+    with pytest.raises(InvalidMessageError, match="longer than any") as caught:
+        Links(keys[B]).open(sealed)
+    assert caught.value.suspects == (A,)
+    keys[B].frame_bytes += 1
+    assert Links(keys[B]).open(sealed) == small()
+
+
 # Nonces
 
 
