@@ -453,7 +453,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a name that does not print": ({**SITES, "a\nb": 0}, {}, "printable"),
     "a number as name": ({**SITES, 4: 0}, {}, "printable"),
     "a protocol's class": (SITES, {"protocol": tacit.RingPaillier}, "such as tacit"),
-    "a protocol's name": (SITES, {"protocol": "auto"}, "such as tacit"),
+    "a protocol's name": (SITES, {"protocol": "pairwise masking"}, "such as tacit"),
     "keys for tests": (SITES, {"protocol": tacit.RingPaillier.insecure_for_tests(256)}, "at least 2048"),
     "too few for the colluding": (SITES, {"protocol": tacit.RingPaillier(colluding=2)}, "at least 4 holders"),
     "on_dropout": (SITES, {"on_dropout": "perhaps"}, "'fail' or 'continue'"),

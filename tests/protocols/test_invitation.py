@@ -312,6 +312,16 @@ def test_a_begin_without_the_coordinators_signature_is_refused() -> None:
         assert found_by(run, holder).suspects == ("k",)
 
 
+def test_two_holders_with_one_fresh_key_are_found_out() -> None:
+    # Their pairs would agree on keys that a third could be made to share.
+    network = Network(RING, THREE)
+    ours, theirs = network.keys[PartyId("b")], network.keys[PartyId("c")]
+    theirs._secret, theirs.ephemeral = ours._secret, ours.ephemeral
+    run = network.run()
+    assert set(found_by(run, "a").suspects) == {"k", "a", "b", "c"}
+    assert not messages(run, PartialSum)
+
+
 def test_a_coordinator_cannot_put_its_own_fresh_key_in_a_holders_place() -> None:
     # It would derive that holder's masks towards the others.
     def substitute(network: Network, holder: str, begin: Begin) -> Begin:
