@@ -8,6 +8,7 @@ larger set does not exist. A resilient protocol gives that point's sum over the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from ..models.definition import State
 from ..models.total import Arrays, EvaluationError
 from ..protocols.auto_range import grid_within
-from ..protocols.errors import DropoutError, RangeError, RefusedError, VoidedError
+from ..protocols.errors import DropoutError, RangeError, RefusedError, SetupError, VoidedError
 from ..protocols.invitation import ALREADY_RELEASED, invite
 from ..protocols.key_agreement import SessionKeys
 from ..protocols.protocol import Aggregate, Protocol, accepted_by_coordinator, coordinator_role
@@ -117,7 +118,7 @@ class Computation:
 
     async def _iterate(self, model: Any) -> Any:
         """Run the model, again from where it stood whenever the set of holders shrinks."""
-        enough = len(self.roster.holders) >= self.protocol.minimum_holders
+        enough = len(self.roster.holders) >= self._fewest()
         lost = [holder for holder in self.coordinator.roster.holders if holder in self.coordinator.lost]
         if lost and (self.on_dropout == "fail" or not enough):
             raise self._dropout(lost)
@@ -253,7 +254,7 @@ class Computation:
         # Only who is known to be gone: when time runs out in the ring, the last holder misses, whoever is slow.
         lost = [holder for holder in self.roster.holders if holder in self.coordinator.lost]
         remaining = len(self.roster.holders) - len(lost)
-        if self.on_dropout == "fail" or not lost or remaining < self.protocol.minimum_holders:
+        if self.on_dropout == "fail" or not lost or remaining < self._fewest():
             reason = loss.reason
             if reason and not lost:
                 reason += ": the last of the ring is named, but any before it may be the slow one"
@@ -266,7 +267,7 @@ class Computation:
     def _dropout(self, lost: list[Any], *, reason: str = "") -> DropoutError:
         """Return the loss of holders, with what is needed to go on."""
         holders = self.coordinator.roster.holders
-        needed = len(holders) if self.on_dropout == "fail" else self.protocol.minimum_holders
+        needed = len(holders) if self.on_dropout == "fail" else self._fewest()
         present = [holder for holder in self.roster.holders if holder not in lost]
         missing = [holder for holder in holders if holder not in present]
         remedy = reason or (
@@ -275,6 +276,15 @@ class Computation:
             else "start a new federation with more holders"
         )
         return DropoutError(needed=needed, present=present, missing=missing, reason=remedy)
+
+    def _fewest(self) -> int:
+        """Return the fewest holders among whom the protocol runs with these options; all, if with no fewer."""
+        n_holders = len(self.coordinator.roster.holders)
+        for fewer in range(self.protocol.minimum_holders, n_holders):
+            with contextlib.suppress(SetupError):
+                self.protocol.check_number(fewer)
+                return fewer
+        return n_holders
 
     async def _tell(self, query: Query, began: float, released: tuple[str, ...]) -> None:
         seconds = time.monotonic() - began

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from in_process import FirstSums, Network, Posted
+from tacit.actors.data_holder import DataHolder
 from tacit.actors.events import Lost, Pass
 from tacit.models.definition import Definition
 from tacit.models.fit import Fit
@@ -19,6 +20,7 @@ from tacit.models.sum import Sum
 from tacit.models.total import Total, pooled
 from tacit.protocols.errors import DropoutError, RefusedError
 from tacit.protocols.invitation import ALREADY_RELEASED
+from tacit.protocols.pairwise_masking import PairwiseMasking
 from tacit.protocols.party import PartyId
 from tacit.protocols.ring_paillier import RingPaillier
 from tacit.serialization.session_messages import Query
@@ -338,3 +340,31 @@ def test_fit_goes_on_over_the_survivors(loop: asyncio.Runner, after: int) -> Non
     assert set(passes[after:]) == {survivors}
     recorded = [tuple(record["holders"]) for record in network.repository.records]
     assert recorded == passes  # each release over the set that it was over
+
+
+# A threshold of the user's
+
+
+@pytest.mark.parametrize(("lost", "goes_on"), [("e", True), ("de", False)])
+def test_a_dropout_tells_the_threshold_that_the_user_has_set(
+    loop: asyncio.Runner, lost: str, goes_on: bool
+) -> None:
+    async def scene() -> None:
+        masking = PairwiseMasking(threshold=4)
+        async with Network(VALUES, protocol=masking, holder=DataHolder) as network:
+
+            def dies_when_invited(posted: Posted) -> bool:
+                if posted.to in lost and posted.to not in network.dead:
+                    network.kill(posted.to)
+                return posted.to not in network.dead
+
+            network.on_frame = dies_when_invited
+            if goes_on:
+                result = await network.run(Sum(itself), on_dropout="continue")
+                assert (result.value, result.lost) == (total_without(lost, VALUES), tuple(lost))
+                return
+            with pytest.raises(DropoutError) as caught:
+                await network.run(Sum(itself), on_dropout="continue")
+            assert (caught.value.needed, caught.value.missing) == (4, tuple(lost))
+
+    loop.run(scene())
