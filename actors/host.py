@@ -27,7 +27,7 @@ from ..serialization.codec import Frame, decode, encode
 from ..serialization.session_messages import Party as PartyMessage
 from .driver import THREADS
 from .party import Party
-from .transport import Peer, RayTransport
+from .transport import Answer, Peer, RayTransport
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Host:
 
     def __init__(self, parties: Iterable[Party]) -> None:
         self._parties = {party.name: party for party in parties}
-        self._peers: list[Peer] = []
+        self._peers: dict[int, Peer] = {}  # by their places among all processes
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tacit")
 
     async def introduce(self) -> list[bytes]:
@@ -62,32 +62,43 @@ class Host:
         """
         identities = [[_identity(header) for header in headers] for headers in introduced]
         roster = Roster(tuple(party for hosted in identities for party in hosted))
-        peers = [
-            Peer(handle, [PartyId(party.name) for party in hosted])
-            for hosted, handle in zip(identities, handles, strict=True)
-        ]
-        peers = [peer for peer in peers if self._parties.keys().isdisjoint(peer.parties)]
+        hosted = [[PartyId(party.name) for party in parties] for parties in identities]
+        (place,) = (place for place, names in enumerate(hosted) if not self._parties.keys().isdisjoint(names))
+        peers = {
+            other: Peer(handle, names, place, self._take)
+            for other, (names, handle) in enumerate(zip(hosted, handles, strict=True))
+            if other != place
+        }
         here = {name: partial(self._take, name) for name in self._parties}
-        there = {name: peer for peer in peers for name in peer.parties}
+        there = {name: peer for peer in peers.values() for name in peer.parties}
         for party in self._parties.values():
             party.pin(roster, RayTransport(here, there, party.lose), self._threads)
         self._peers = peers
         gc.collect()
         gc.freeze()  # what is imported by now stays: a collection in the middle of a pass looks at the rest only
 
-    async def deliver(self, frames: list[tuple[str, bytes]], *buffers: NDArray[np.uint8]) -> None:
-        """Take in frames for parties of this process.
+    async def deliver(
+        self,
+        about: tuple[int, list[int], bool, bool],
+        frames: list[tuple[str, bytes]],
+        *buffers: NDArray[np.uint8],
+    ) -> Answer | None:
+        """Take in frames for parties of this process, and return those that go back, as soon as there are some.
 
         Parameters
         ----------
+        about : (int, list of int, bool, bool)
+            The caller's place among all processes, and the arguments of `Peer.answer`.
         frames : list of (str, bytes)
             The recipient and the header of each.
         *buffers : uint8 arrays
             Of the one frame, if there are any.
         """
+        caller, confirmed, again, patient = about
         for to, header in frames:
             self._take(PartyId(to), Frame(header, buffers))
             await asyncio.sleep(0)  # the loop turns between two: what the first has set off need not wait
+        return await self._peers[caller].answer(confirmed, again, patient)
 
     @ray.method(concurrency_group="control")
     async def ping(self) -> int:
@@ -101,7 +112,9 @@ class Host:
 
     async def leave(self) -> None:
         """End every session of every party, telling the others."""
+        hurried = asyncio.gather(*(peer.hurry() for peer in self._peers.values()))
         await asyncio.gather(*(party.leave() for party in self._parties.values()))
+        hurried.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _take(self, to: PartyId, frame: Frame) -> None:

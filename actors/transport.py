@@ -1,7 +1,12 @@
-"""Frames between processes: by remote calls of Ray, small ones in bundles, large buffers through shared memory.
+"""Frames between processes: by remote calls of Ray, there as arguments, back as answers.
+
+A call that brings frames waits there, so that what its receiver has to say in return is its answer: between two
+processes that take turns, one call carries both ways. Frames for a process none of whose calls waits go in a call
+of their own.
 
 Ray keeps no order between calls, and a call whose answer is lost may or may not have run; the slots of a
-session make both harmless, so a frame is simply sent again, with identical bytes. Parties of one process
+session make both harmless, so a frame is simply sent again, with identical bytes: the caller's with its next
+attempt, and those of the answer until a later call confirms that they have arrived. Parties of one process
 hand each other the very same sealed frames, without Ray.
 """
 
@@ -9,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 from ray.exceptions import ActorUnavailableError, RayActorError
@@ -19,10 +24,14 @@ from ..serialization.codec import Frame
 
 RETRIES = 5
 FIRST_PAUSE = 0.05  # seconds; doubled at each retry
+WAITING_SECONDS = 10.0  # that a call waits for frames to take back
+
+Posted: TypeAlias = tuple[PartyId, Frame]
+Answer: TypeAlias = tuple[int, list[tuple[str, bytes, tuple[NDArray[Any], ...]]]]  # its number, and frames
 
 
 class Peer:
-    """Another process, and who lives there.
+    """Another process, who lives there, and what is on its way to it.
 
     Parameters
     ----------
@@ -30,44 +39,134 @@ class Peer:
         Of its `Host`.
     parties : sequence of PartyId
         The parties that it hosts.
+    here : int
+        By which number that host knows this process.
+    take : callable
+        ``take(to, frame)`` takes in a frame that comes back for a party of this process.
     """
 
-    def __init__(self, handle: Any, parties: Sequence[PartyId]) -> None:
+    def __init__(
+        self,
+        handle: Any,
+        parties: Sequence[PartyId],
+        here: int,
+        take: Callable[[PartyId, Frame], None],
+    ) -> None:
         self.handle = handle
         self.parties = tuple(parties)
-        self._bundle: tuple[list[tuple[PartyId, bytes]], asyncio.Task[bool]] | None = None
+        self._here = here
+        self._take = take
+        self._patient = True
+        self._turn: tuple[list[Posted], asyncio.Task[bool]] | None = None
+        self._waiting: asyncio.Future[list[Posted]] | None = None  # the call of that process which waits here
+        self._unconfirmed: dict[int, list[Posted]] = {}  # answers by their numbers
+        self._n_answers = 0
+        self._arrived: list[int] = []  # answers of that process, to be confirmed
+
+    # Frames to it
 
     async def send(self, to: PartyId, frame: Frame) -> bool:
         """Bring a frame to a party, again if it is unclear whether it arrived; False if the process is gone.
 
-        All frames without buffers that are sent in one turn of the loop go in one call: a broadcast to 500
-        parties of one process is one call, not 500. Buffers are arguments of their own, as Ray wants them.
+        All frames that are sent in one turn of the loop go together: a broadcast to 500 parties of one process is
+        one call, not 500.
         """
-        if frame.buffers:
-            return await self._deliver([(to, frame.header)], *frame.buffers)
-        if self._bundle is None:
-            collected: list[tuple[PartyId, bytes]] = []
-            task = asyncio.get_running_loop().create_task(self._send_bundle(collected))  # begins next turn
-            self._bundle = collected, task
-        frames, sent = self._bundle
-        frames.append((to, frame.header))
+        if self._turn is None:
+            collected: list[Posted] = []
+            task = asyncio.get_running_loop().create_task(self._send_turn(collected))  # begins next turn
+            self._turn = collected, task
+        frames, sent = self._turn
+        frames.append((to, frame))
         return await asyncio.shield(sent)
 
-    async def _send_bundle(self, frames: list[tuple[PartyId, bytes]]) -> bool:
-        self._bundle = None
-        return await self._deliver(frames)
+    async def hurry(self) -> None:
+        """Let no call to that process wait any longer."""
+        self._patient = False
+        await self._call([])
 
-    async def _deliver(self, frames: list[tuple[PartyId, bytes]], *buffers: NDArray[Any]) -> bool:
+    async def _send_turn(self, frames: list[Posted]) -> bool:
+        """Send frames as the answer that a call waits for, or else with calls: buffers as arguments of their own."""
+        self._turn = None
+        if self._waiting is not None:
+            self._waiting.set_result(frames)
+            self._waiting = None
+            return True
+        calls = [self._call([(to, frame.header)], *frame.buffers) for to, frame in frames if frame.buffers]
+        if bundle := [(to, frame.header) for to, frame in frames if not frame.buffers]:
+            calls.append(self._call(bundle))
+        return all(await asyncio.gather(*calls))
+
+    async def _call(self, frames: list[tuple[PartyId, bytes]], *buffers: NDArray[Any]) -> bool:
         for retry in range(RETRIES):
+            confirmed, self._arrived = self._arrived, []
+            about = (self._here, confirmed, retry > 0, self._patient)
             try:
-                await self.handle.deliver.remote(frames, *buffers)
+                answer: Answer | None = await self.handle.deliver.remote(about, frames, *buffers)
             except ActorUnavailableError:
+                self._arrived += confirmed
                 await asyncio.sleep(FIRST_PAUSE * 2**retry)
             except RayActorError:
                 break
             else:
+                await self._take_back(answer)
                 return True
         return False
+
+    async def _take_back(self, answer: Answer | None) -> None:
+        if answer is None:
+            return
+        number, frames = answer
+        self._arrived.append(number)
+        for to, header, buffers in frames:
+            self._take(PartyId(to), Frame(header, buffers))
+            await asyncio.sleep(0)  # the loop turns between two: what the first has set off need not wait
+
+    # Its calls
+
+    async def answer(self, confirmed: Sequence[int], again: bool, patient: bool) -> Answer | None:
+        """Wait until there are frames for that process, and return them; None if there are none in time.
+
+        Parameters
+        ----------
+        confirmed : sequence of int
+            Numbers of answers that have arrived there.
+        again : bool
+            Whether an earlier answer may have been lost: what is not confirmed goes out again.
+        patient : bool
+            Whether to wait at all.
+        """
+        for number in confirmed:
+            self._unconfirmed.pop(number, None)
+        if self._waiting is not None:
+            self._waiting.set_result([])  # one call waits at a time
+            self._waiting = None
+        frames: list[Posted] = []
+        if again:
+            frames = [posted for lost in self._unconfirmed.values() for posted in lost]
+            self._unconfirmed.clear()
+        if not frames and patient:
+            frames = await self._wait()
+        if not frames:
+            return None
+        self._n_answers += 1
+        self._unconfirmed[self._n_answers] = frames
+        return self._n_answers, [(to, frame.header, frame.buffers) for to, frame in frames]
+
+    async def _wait(self) -> list[Posted]:
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[list[Posted]] = loop.create_future()
+        self._waiting = waiting
+
+        def give_up() -> None:
+            if self._waiting is waiting:
+                waiting.set_result([])
+                self._waiting = None
+
+        timer = loop.call_later(WAITING_SECONDS, give_up)
+        try:
+            return await waiting
+        finally:
+            timer.cancel()
 
 
 class RayTransport:

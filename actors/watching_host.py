@@ -43,7 +43,7 @@ class WatchingHost(Host):
         """Pin the identities, and watch over the others' processes from now on."""
         await super().connect(introduced, handles)
         loop = asyncio.get_running_loop()
-        self.watching = {peer: loop.create_task(self._watch(peer)) for peer in self._peers}
+        self.watching = {peer: loop.create_task(self._watch(peer)) for peer in self._peers.values()}
 
     async def leave(self) -> None:
         """End every session of every party, telling the others, and watch no longer."""

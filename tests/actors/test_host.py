@@ -22,6 +22,7 @@ from tacit.actors.errors import ActorError
 from tacit.actors.events import Failure, Result
 from tacit.actors.holder_host import HolderHost, share_out
 from tacit.actors.host import Host
+from tacit.actors.transport import Answer
 from tacit.models.sum import Sum
 from tacit.protocols.errors import AbortedError, DropoutError, SetupError
 from tacit.protocols.party import COORDINATOR, PartyId
@@ -31,6 +32,7 @@ from tacit.serialization.session_messages import Finished
 
 ROWS = {name: 10.0**place for place, name in enumerate("abcdefgh")}
 HALVES = [list("abcd"), list("efgh")]
+AT_ONCE = (0, list[int](), False, False)  # a call of the coordinator that waits for no answer
 
 
 @pytest.fixture
@@ -50,6 +52,7 @@ class Handle:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.answers: list[Answer] = []
         self.hangs = False
         self._pending: set[asyncio.Task[Any]] = set()
         self._dead = False
@@ -69,7 +72,10 @@ class Handle:
             if self.hangs:
                 await asyncio.Event().wait()
             if not self._dead:
-                return await getattr(self.host, method)(*arguments)
+                answer = await getattr(self.host, method)(*arguments)
+                if method == "deliver" and answer is not None:
+                    self.answers.append(answer)
+                return answer
         except asyncio.CancelledError:
             if not self._dead:
                 raise
@@ -85,7 +91,7 @@ class Handle:
 
     @property
     def delivered(self) -> list[list[tuple[str, bytes]]]:
-        return [arguments[0] for method, arguments in self.calls if method == "deliver"]
+        return [arguments[1] for method, arguments in self.calls if method == "deliver"]
 
 
 class Method:
@@ -173,9 +179,12 @@ def test_broadcast_is_one_call_a_process(loop: asyncio.Runner) -> None:
     async def scene() -> None:
         async with Processes(HALVES) as processes:
             await processes.sum(lambda rows: rows)
+            answers = [frames for _, frames in processes.coordinator.answers]
             for handle, names in zip(processes.holders, HALVES, strict=True):
-                assert [to for to, _ in handle.delivered[0]] == names  # invitations
-                assert [to for to, _ in handle.delivered[1]] == names  # beginnings
+                carried: list[Any] = [*handle.delivered, *answers]
+                bundles = [[to for to, *_ in frames] for frames in carried]
+                assert bundles[0] == names  # invitations
+                assert bundles.count(names) == 3  # beginnings and farewells, too
 
     loop.run(scene())
 
@@ -277,7 +286,7 @@ def test_frame_that_cannot_be_taken_in_stops_no_other(loop: asyncio.Runner) -> N
     async def scene() -> None:
         async with Processes([list("abc")]) as processes:
             [handle] = processes.holders
-            await handle.host.deliver([("nobody", b"1"), ("a", b"2"), ("b", b"3")])
+            await handle.host.deliver(AT_ONCE, [("nobody", b"1"), ("a", b"2"), ("b", b"3")])
             assert [driver_of(handle, name).refused_frames for name in "abc"] == [1, 1, 0]
 
     loop.run(scene())
@@ -289,7 +298,7 @@ def test_frame_for_another_party_of_the_process_is_refused(loop: asyncio.Runner)
             [handle] = processes.holders
             await processes.sum(lambda rows: rows)
             _, header = handle.delivered[0][0]  # the invitation to a
-            await handle.host.deliver([("b", header)])
+            await handle.host.deliver(AT_ONCE, [("b", header)])
             assert driver_of(handle, "b").refused_frames == 1
 
     loop.run(scene())

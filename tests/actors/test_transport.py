@@ -11,11 +11,12 @@ import pytest
 from numpy.typing import NDArray
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 from tacit.actors import transport
-from tacit.actors.transport import RETRIES, Peer, RayTransport
+from tacit.actors.transport import RETRIES, Answer, Peer, RayTransport
 from tacit.protocols.party import PartyId
 from tacit.serialization.codec import Frame
 
 A, B, C = map(PartyId, "abc")
+About = tuple[int, list[int], bool, bool]
 Call = tuple[list[tuple[PartyId, bytes]], tuple[NDArray[np.uint8], ...]]
 
 
@@ -23,15 +24,21 @@ class Process:
     """A handle that notes the calls of `deliver`; the first of them fail as told."""
 
     def __init__(self, *failures: Exception) -> None:
+        self.about: list[About] = []
         self.calls: list[Call] = []
+        self.answers: list[Answer] = []
         self._failures = list(failures)
         self.deliver = self
 
-    async def remote(self, frames: list[tuple[PartyId, bytes]], *buffers: NDArray[np.uint8]) -> None:
+    async def remote(
+        self, about: About, frames: list[tuple[PartyId, bytes]], *buffers: NDArray[np.uint8]
+    ) -> Answer | None:
+        self.about.append(about)
         self.calls.append((frames, buffers))
         await asyncio.sleep(0)
         if self._failures:
             raise self._failures.pop(0)
+        return self.answers.pop(0) if self.answers else None
 
 
 @pytest.fixture
@@ -45,9 +52,13 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "FIRST_PAUSE", 0.0)
 
 
+def peer_of(process: Process, take: Callable[[PartyId, Frame], None] = print) -> Peer:
+    return Peer(process, [A, B, C], 7, take)
+
+
 def posted(process: Process, *frames: tuple[PartyId, Frame], lost: Callable[[PartyId], None] = print) -> Any:
     """Post frames to parties of one process, all in one turn of the loop."""
-    peer = Peer(process, [A, B, C])
+    peer = peer_of(process)
     wire = RayTransport({}, dict.fromkeys(peer.parties, peer), lost)
     return asyncio.gather(*(wire.post(to, frame) for to, frame in frames))
 
@@ -66,7 +77,7 @@ def test_frames_of_different_turns_do_not_wait_for_each_other(loop: asyncio.Runn
     process = Process()
 
     async def scene() -> None:
-        peer = Peer(process, [A])
+        peer = peer_of(process)
         first = asyncio.ensure_future(peer.send(A, Frame(b"1")))
         while not process.calls:  # noqa: ASYNC110 - until the first call is under way
             await asyncio.sleep(0)
@@ -131,7 +142,7 @@ def test_post_that_is_cancelled_takes_no_other_of_its_bundle_with_it(loop: async
     process = Process()
 
     async def scene() -> None:
-        peer = Peer(process, [A, B])
+        peer = peer_of(process)
         sending = [asyncio.ensure_future(peer.send(to, Frame(b"1"))) for to in (A, B)]
         await asyncio.sleep(0)
         sending[0].cancel()
@@ -139,3 +150,114 @@ def test_post_that_is_cancelled_takes_no_other_of_its_bundle_with_it(loop: async
 
     loop.run(scene())
     assert process.calls == [([(A, b"1"), (B, b"1")], ())]
+
+
+# Frames that go back with the answer to a call
+
+
+def test_frames_go_back_with_the_call_that_waits(loop: asyncio.Runner) -> None:
+    process, buffers = Process(), (np.ones(3, dtype=np.uint8),)
+
+    async def scene() -> Answer | None:
+        peer = peer_of(process)
+        waiting = asyncio.ensure_future(peer.answer([], False, True))
+        await asyncio.sleep(0)
+        sent = await asyncio.gather(peer.send(A, Frame(b"1")), peer.send(B, Frame(b"2", buffers)))
+        assert all(sent)
+        return await waiting
+
+    assert loop.run(scene()) == (1, [(A, b"1", ()), (B, b"2", buffers)])
+    assert process.calls == []
+
+
+def test_frames_for_which_no_call_waits_go_in_a_call_of_their_own(loop: asyncio.Runner) -> None:
+    process = Process()
+
+    async def scene() -> None:
+        peer = peer_of(process)
+        waiting = asyncio.ensure_future(peer.answer([], False, True))
+        await asyncio.sleep(0)
+        await peer.send(A, Frame(b"1"))
+        await waiting
+        await peer.send(A, Frame(b"2"))
+
+    loop.run(scene())
+    assert process.calls == [([(A, b"2")], ())]
+
+
+def test_one_call_waits_at_a_time_and_none_for_ever(
+    loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "WAITING_SECONDS", 0.01)
+
+    async def scene() -> None:
+        peer = peer_of(Process())
+        first, second = (asyncio.ensure_future(peer.answer([], False, True)) for _ in range(2))
+        assert await first is None
+        assert not second.done()
+        assert await second is None
+
+    loop.run(scene())
+
+
+def test_call_of_a_process_that_leaves_does_not_wait_nor_do_those_before_it(loop: asyncio.Runner) -> None:
+    process = Process()
+
+    async def scene() -> None:
+        peer = peer_of(process)
+        waiting = asyncio.ensure_future(peer.answer([], False, True))
+        await asyncio.sleep(0)
+        assert await peer.answer([], False, False) is None
+        assert await waiting is None
+        await peer.hurry()
+        await peer.send(A, Frame(b"1"))
+
+    loop.run(scene())
+    assert [patient for _, _, _, patient in process.about] == [False, False]
+
+
+def test_answer_that_may_be_lost_goes_out_again_until_it_is_confirmed(loop: asyncio.Runner) -> None:
+    async def scene() -> None:
+        peer = peer_of(Process())
+        frames = [(A, b"1", ())]
+        for confirmed, again, expected in (
+            ([], False, (1, frames)),
+            ([], True, (2, frames)),  # the first may be lost
+            ([1], True, (3, frames)),  # the first has come after all, the second not
+            ([3], True, None),
+        ):
+            answer = asyncio.ensure_future(peer.answer(confirmed, again, not again))
+            await asyncio.sleep(0)
+            if expected == (1, frames):
+                await peer.send(A, Frame(b"1"))
+            assert await answer == expected
+
+    loop.run(scene())
+
+
+def test_what_comes_back_is_taken_in_and_confirmed_by_the_next_call(loop: asyncio.Runner) -> None:
+    process, taken = Process(), list[tuple[PartyId, bytes]]()
+    process.answers = [(5, [("b", b"x", ()), ("c", b"y", ())])]
+
+    async def scene() -> None:
+        peer = peer_of(process, lambda to, frame: taken.append((to, frame.header)))
+        for header in (b"1", b"2", b"3"):
+            await peer.send(A, Frame(header))
+
+    loop.run(scene())
+    assert taken == [(B, b"x"), (C, b"y")]
+    assert process.about == [(7, [], False, True), (7, [5], False, True), (7, [], False, True)]
+
+
+def test_call_that_fails_confirms_again_and_says_that_an_answer_may_be_lost(loop: asyncio.Runner) -> None:
+    process = Process()
+    process.answers = [(5, [("b", b"x", ())])]
+
+    async def scene() -> None:
+        peer = peer_of(process, lambda *_: None)
+        await peer.send(A, Frame(b"1"))
+        process._failures = [ActorUnavailableError("x", None)]
+        await peer.send(A, Frame(b"2"))
+
+    loop.run(scene())
+    assert process.about[1:] == [(7, [5], False, True), (7, [5], True, True)]
