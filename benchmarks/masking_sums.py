@@ -88,7 +88,7 @@ class Sum:
     def unmask(self) -> Limbs:
         """Add the masked words, reconstruct, and take the masks that are left out of the sum."""
         totals = add_inputs(self._inputs)
-        left = masks_left(self._opened, self._dealings, 0, self._survivors, self._shares)
+        left, _ = masks_left(self._opened, self._dealings, 0, self._survivors, self._shares)
         (total,) = unmask(self._opened, totals, left)
         return total
 

@@ -186,7 +186,7 @@ def additive_load(protocol: AdditiveSharing, n_holders: int, encodings: Sequence
 def sharing_load(protocol: SecretSharing, n_holders: int, encodings: Sequence[ArrayEncoding]) -> Load:
     """Return the load of secret sharing: shares dealt, relayed in bundles, summed, and joined again."""
     n_share_holders = n_holders if protocol.share_holders is None else len(protocol.share_holders)
-    threshold, packing = protocol.shares_needed(n_holders), protocol.packing
+    threshold, packing = protocol.shares_needed(n_holders), protocol.numbers_packed(n_holders)
     n_seeds = threshold - packing
     elements = 1 + sum(len(moduli_of(encoding)) * -(-encoding.size // packing) for encoding in encodings)
     # A wide integer is cut into residues, and joined of them, digit by digit.

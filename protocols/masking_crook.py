@@ -280,7 +280,7 @@ class Crook:
         """Return the sum over those who were told to survive, if enough have answered."""
         index = crooked.parameters.index
         try:
-            left = steps.masks_left(crooked.opened, crooked.dealings, index, survivors, crooked.answers)
+            left, _ = steps.masks_left(crooked.opened, crooked.dealings, index, survivors, crooked.answers)
         except ProtocolError:
             return None
         inputs = [crooked.inputs[holder] for holder in survivors]

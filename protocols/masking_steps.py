@@ -12,8 +12,9 @@ from __future__ import annotations
 import hmac
 import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from ..serialization.pairwise_masking_messages import MaskedInput, SurvivorCodes, UnmaskingShares
-from . import shamir_bytes
+from . import robust_bytes
 from .encoding import ArrayEncoding
 from .errors import DropoutError, InvalidMessageError, VoidedError
 from .invitation import Opened
@@ -32,6 +33,8 @@ from .party import PartyId
 from .secret import RandomBytes
 from .shamir_bytes import Octets
 from .stream_cipher import CHUNK_BYTES, Masks, add_masks_to_all
+
+T = TypeVar("T")
 
 BYTES_PER_THREAD = 2**22  # a shorter vector is masked before a thread has started
 
@@ -207,37 +210,40 @@ def masks_left(
     index: int,
     survivors: Sequence[PartyId],
     answers: Mapping[PartyId, Octets],
-) -> list[tuple[bytes, int]]:
+) -> tuple[list[tuple[bytes, int]], tuple[PartyId, ...]]:
     """Reconstruct what does not cancel: b of every survivor, and s between the lost and the survivors.
+
+    Every secret is checked against what its dealer has committed to. Of m shares of one, (m − threshold)/2 wrong ones
+    are corrected.
 
     Returns
     -------
-    list of (bytes, int)
-        Masks that are to be added to the sum of the masked inputs, to take out what is still in it.
+    masks : list of (bytes, int)
+        To be added to the sum of the masked inputs, to take out what is still in it.
+    suspects : tuple of PartyId
+        Those whose shares were corrected: they gave wrong ones, or were dealt such.
 
     Raises
     ------
     DropoutError
         If too few shares of a dealer have come.
     InvalidMessageError
-        If a reconstruction is wrong: its dealer is the culprit where that is proven, else a suspect with all who
-        answered.
+        If a secret cannot be reconstructed: its dealer is the culprit where that is proven, else a suspect with all
+        who answered.
     """
     _check_answers(dealings, answers)
     masks: list[tuple[bytes, int]] = []
+    wrong: set[PartyId] = set()
     for dealer in dealings.dealers:
         if dealer in survivors:
-            own = _reconstruct(dealings, dealer, answers)
-            committed = bytes(dealings.dealt[dealer].self_commitments[index])
-            if commitment(dealings.identifier, index, own) != committed:
-                raise _wrong(dealings, dealer, answers)
+            own = _reconstruct(dealings, dealer, answers, wrong, partial(_self_seed, dealings, dealer, index))
             masks.append((mask_key(own, opened), -1))
             continue
         near = [peer for peer in dealings.graph.neighbours[dealer] if peer in survivors]
         if near:
-            seeds = _unlock(dealings, dealer, index, _reconstruct(dealings, dealer, answers), answers)
+            seeds = _reconstruct(dealings, dealer, answers, wrong, partial(_unlock, dealings, dealer, index))
             masks += [(mask_key(seeds[peer], opened), -sign_of(peer, dealer)) for peer in near]
-    return masks
+    return masks, tuple(holder for holder in survivors if holder in wrong)
 
 
 def _check_answers(dealings: Dealings, answers: Mapping[PartyId, Octets]) -> None:
@@ -247,43 +253,64 @@ def _check_answers(dealings: Dealings, answers: Mapping[PartyId, Octets]) -> Non
             raise InvalidMessageError("another number of shares than of dealers", culprits=[holder])
 
 
-def _responders(dealings: Dealings, dealer: PartyId, answers: Mapping[PartyId, Octets]) -> dict[int, PartyId]:
-    """Return who has answered with a share of a dealer's secret, by the share's point."""
+def _reconstruct(
+    dealings: Dealings,
+    dealer: PartyId,
+    answers: Mapping[PartyId, Octets],
+    wrong: set[PartyId],
+    check: Callable[[bytes], T | None],
+) -> T:
+    """Return what `check` makes of a dealer's secret, None of a wrong one; add to `wrong` who gave wrong shares."""
     keepers = enumerate(dealings.graph.keepers[dealer], start=1)
-    return {point: keeper for point, keeper in keepers if keeper in answers}
-
-
-def _reconstruct(dealings: Dealings, dealer: PartyId, answers: Mapping[PartyId, Octets]) -> bytes:
-    responders = _responders(dealings, dealer, answers)
+    shares = {
+        keeper: (point, answers[keeper][dealings.rows[dealer][keeper]])
+        for point, keeper in keepers
+        if keeper in answers
+    }
     threshold = dealings.graph.threshold
-    if len(responders) < threshold:
+    if len(shares) < threshold:
         missing = [keeper for keeper in dealings.graph.keepers[dealer] if keeper not in answers]
-        raise DropoutError(needed=threshold, present=responders.values(), missing=missing)
-    used = list(responders.items())[:threshold]
-    rows = dealings.rows[dealer]
-    shares = np.stack([answers[keeper][rows[keeper]] for _, keeper in used])
-    return bytes(shamir_bytes.interpolate([point for point, _ in used], shares))
+        raise DropoutError(needed=threshold, present=shares, missing=missing)
+    # Nearly always the first shares do. Whoever gave a wrong one has probably done so to others, too.
+    first = [keeper for keeper in shares if keeper not in wrong][:threshold]
+    for attempt in (first, list(shares)):
+        secret, off = _decoded([shares[keeper] for keeper in attempt], threshold)
+        if secret is not None and (found := check(secret)) is not None:
+            wrong |= {keeper for keeper in attempt if shares[keeper][0] in off}
+            return found
+    suspects = dict.fromkeys([dealer, *shares])
+    raise InvalidMessageError("a secret cannot be reconstructed from its shares", suspects=suspects)
 
 
-def _unlock(
-    dealings: Dealings, dealer: PartyId, index: int, key: bytes, answers: Mapping[PartyId, Octets]
-) -> dict[PartyId, bytes]:
+def _decoded(shares: Sequence[tuple[int, Octets]], threshold: int) -> tuple[bytes | None, tuple[int, ...]]:
+    """Return the secret of shares at points, None if too few agree, and the points of those that are off."""
+    if len(shares) < threshold:
+        return None, ()
+    points, rows = zip(*shares, strict=True)
+    try:
+        secret, off = robust_bytes.decode(points, np.stack(rows), threshold=threshold)
+    except InvalidMessageError:
+        return None, ()
+    return bytes(secret), off
+
+
+def _self_seed(dealings: Dealings, dealer: PartyId, index: int, seed: bytes) -> bytes | None:
+    """Return a survivor's self seed, if it is the one that its dealer has committed to."""
+    committed = bytes(dealings.dealt[dealer].self_commitments[index])
+    return seed if commitment(dealings.identifier, index, seed) == committed else None
+
+
+def _unlock(dealings: Dealings, dealer: PartyId, index: int, key: bytes) -> dict[PartyId, bytes] | None:
     """Open a lost dealer's pairwise seeds, and check them against what both ends have committed to."""
     try:
         seeds = cut(AESGCM(key).decrypt(NONCE, dealings.dealt[dealer].locked_seeds[index], None))
     except InvalidTag:
-        raise _wrong(dealings, dealer, answers) from None
+        return None
     committed = dealings.seed_commitments(dealer, index)
     if [commitment(dealings.identifier, index, seed) for seed in seeds] != list(committed.values()):
         # The key is the right one, and nobody else knew it: the dealer has locked up other seeds than it said.
         raise InvalidMessageError("a dealer's seeds are not those it has committed to", culprits=[dealer])
     return dict(zip(committed, seeds, strict=True))
-
-
-def _wrong(dealings: Dealings, dealer: PartyId, answers: Mapping[PartyId, Octets]) -> InvalidMessageError:
-    used = list(_responders(dealings, dealer, answers).values())[: dealings.graph.threshold]
-    suspects = dict.fromkeys([dealer, *used])
-    return InvalidMessageError("a secret cannot be reconstructed from its shares", suspects=suspects)
 
 
 def unmask(opened: Opened, totals: Sequence[Words], masks: Masks) -> tuple[Limbs, ...]:

@@ -10,8 +10,8 @@ Holders u in U, ring Z_{2^b}, keystreams by AES-256-CTR under one-time keys. All
 2. *MaskedInput*: y_u = x_u + PRG(b_u) + Σ ± PRG(s_uv), where u < v adds and v subtracts. U3: those who have delivered.
 3. *ConsistencyCheck*, against an active coordinator: holders authenticate U3 to each other, pairwise; each goes on only
    if as many as the threshold were told the same.
-4. *Unmasking*: for each dealer one share: of b if it is in U3, else of K. The coordinator reconstructs, opens the lost
-   holders' pairwise seeds, and takes out what does not cancel.
+4. *Unmasking*: for each dealer one share: of b if it is in U3, else of K. The coordinator reconstructs, checks,
+   corrects wrong shares, opens the lost holders' pairwise seeds, and takes out what does not cancel.
 
 Masks are derived from the seeds *and* the session's binding, so a question other than the others' yields noise. Each
 round is used once; its secrets are taken out of memory as they are used, and whatever is left of them when the sum is
@@ -359,8 +359,9 @@ class PairwiseMasking(Protocol[MaskingMemory]):
         answers = await gathered(channel, opened, UnmaskingShares, survivors, at_least=opened.needed)
         shares = {holder: share_rows(opened, holder, answer) for holder, answer in answers.items()}
         index = _parameters(opened).index
-        left = await channel.compute(masks_left, opened, dealings, index, survivors, shares)
-        return Summed(await channel.compute(unmask, opened, totals, left), survivors), tuple(answers)
+        left, wrong = await channel.compute(masks_left, opened, dealings, index, survivors, shares)
+        words = await channel.compute(unmask, opened, totals, left)
+        return Summed(words, survivors, suspects=wrong), tuple(answers)
 
     async def _gather_inputs(
         self, channel: Channel, opened: Opened, senders: Sequence[PartyId]

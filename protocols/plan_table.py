@@ -35,6 +35,8 @@ class Line:
         As it would be configured; None if it cannot run among so many holders, and all below is None, too.
     reason : str
         Why it is chosen, or is not.
+    takes : str
+        What a protocol makes of options that are left open.
     rounds : int or None
         Messages one after the other, from invitation to total.
     bytes_sent_by_holder, bytes_through_coordinator : int or None
@@ -52,6 +54,7 @@ class Line:
     title: str
     protocol: Protocol[Any] | None
     reason: str
+    takes: str = ""
     rounds: int | None = None
     bytes_sent_by_holder: int | None = None
     bytes_through_coordinator: int | None = None
@@ -154,6 +157,8 @@ def _row(cells: Sequence[str]) -> str:
 
 def _remarks(line: Line, *, chosen: bool) -> list[str]:
     remarks = _wrapped(f"{line.title}: ", ("chosen: " if chosen else "not chosen: ") + line.reason, hang=4)
+    if line.takes:
+        remarks += _wrapped("    takes     ", line.takes)
     if line.trust is not None:
         trust = line.trust
         remarks += _wrapped("    learns    ", f"the coordinator {trust.coordinator_learns}")

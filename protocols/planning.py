@@ -167,7 +167,8 @@ def _ring(wish: Wish, n_holders: int) -> Candidate:
 
 
 def _masking(wish: Wish, n_holders: int) -> Candidate:
-    active, most = wish.adversary == "active", n_holders - wish.losses
+    active, wished = wish.adversary == "active", wish.losses + 2 * wish.wrong_shares
+    most = n_holders - wished
     least = max(wish.colluding + 2, 3, (n_holders + wish.colluding) // 2 + 1 if active else 0)
     spared = (
         default_threshold(n_holders, active=active)
@@ -176,8 +177,11 @@ def _masking(wish: Wish, n_holders: int) -> Candidate:
     )
     masking = PairwiseMasking(active=active, colluding=wish.colluding)
     if least > most:
-        tolerated = max(0, n_holders - least)
-        return _candidate(masking, n_holders, wish, f"it can lose {tolerated} of {n_holders} holders at most")
+        obstacle = _too_few_to_spare(n_holders, max(0, n_holders - least), wished, wish)
+        return _candidate(masking, n_holders, wish, obstacle)
+    if wish.wrong_shares and n_holders > COMPLETE_UP_TO:
+        obstacle = "wrong shares may come together among the few neighbours that a holder has"
+        return _candidate(masking, n_holders, wish, obstacle)
     spare, bare = (replace(masking, threshold=min(max(t, least), most)) for t in (spared, most))
     masking = bare if _number_obstacle(spare, n_holders) else spare
     return _candidate(masking, n_holders, wish, _number_obstacle(masking, n_holders))
@@ -193,11 +197,29 @@ def _additive(wish: Wish, n_holders: int) -> Candidate:
 
 def _sharing(wish: Wish, n_holders: int) -> Candidate:
     sharing = SecretSharing(colluding=wish.colluding)
+    wished = wish.losses + _answers_to_correct(sharing, wish)
+    spare = n_holders - replace(sharing, packing=1).needed(n_holders)
+    if n_holders - sharing.needed(n_holders) < wished <= spare:
+        sharing = replace(sharing, threshold=n_holders - wished)
     obstacle = _number_obstacle(sharing, n_holders)
-    spare = n_holders - sharing.needed(n_holders)
-    if not obstacle and wish.losses + 2 * wish.wrong_shares > spare:
-        obstacle = f"of {n_holders} shares {spare} are to spare: one for each loss, two for each wrong one"
+    if not obstacle and wished > spare:
+        obstacle = _too_few_to_spare(n_holders, spare, wished, wish)
     return _candidate(sharing, n_holders, wish, obstacle)
+
+
+def _answers_to_correct(protocol: Protocol[Any], wish: Wish) -> int:
+    """Return how many answers must be to spare so that the wrong ones are corrected."""
+    if not wish.wrong_shares or not isinstance(protocol, SecretSharing | PairwiseMasking):
+        return 0
+    # Masking checks against commitments; of sums of shares, those that collude could agree on wrong ones.
+    deceived = wish.wrong_shares + wish.colluding if isinstance(protocol, SecretSharing) else 0
+    return max(2 * wish.wrong_shares, deceived)
+
+
+def _too_few_to_spare(n_holders: int, spare: int, wished: int, wish: Wish) -> str:
+    if wish.wrong_shares:
+        return f"of {n_holders} shares {spare} are to spare, and such losses and wrong shares take {wished}"
+    return f"it can lose {spare} of {n_holders} holders at most"
 
 
 def _number_obstacle(protocol: Protocol[Any], n_holders: int) -> str:
@@ -211,8 +233,8 @@ def _number_obstacle(protocol: Protocol[Any], n_holders: int) -> str:
 
 def _candidate(protocol: Protocol[Any], n_holders: int, wish: Wish, obstacle: str) -> Candidate:
     """Return a candidate, checked for what any protocol may lack."""
-    corrects = isinstance(protocol, SecretSharing)
-    losses = max(0, n_holders - protocol.needed(n_holders) - (2 * wish.wrong_shares if corrects else 0))
+    corrects = _answers_to_correct(protocol, wish)
+    losses = max(0, n_holders - protocol.needed(n_holders) - corrects)
     if not obstacle and wish.wrong_shares and not corrects:
         obstacle = "it corrects no wrong shares"
     if not obstacle and losses < wish.losses:
@@ -256,7 +278,7 @@ def choose(question: Question, wish: Wish | None = None, calibration: Calibratio
     2. ring-Paillier, among up to `FEW_HOLDERS` holders for up to `FEW_CIPHERTEXTS` ciphertexts: it needs nobody else,
        and only the coordinator with *all other holders but one* uncovers an input;
     3. pairwise masking: for many holders or long vectors, for losses, and against a coordinator that lies;
-    4. secret sharing, which alone corrects wrong shares;
+    4. secret sharing: among many holders it alone corrects wrong shares;
     5. ring-Paillier, slow as it may be.
 
     Parameters
@@ -305,6 +327,7 @@ def _line(question: Question, one: Candidate, reason: str, calibration: Calibrat
         title=one.title,
         protocol=one.protocol,
         reason=reason,
+        takes=_takes(one.protocol, n_holders),
         rounds=cost.rounds,
         bytes_sent_by_holder=cost.bytes_sent_by_holder,
         bytes_through_coordinator=load.bytes_through_coordinator,
@@ -314,6 +337,14 @@ def _line(question: Question, one: Candidate, reason: str, calibration: Calibrat
         digits=digits,
         trust=one.protocol.trust,
     )
+
+
+def _takes(protocol: Protocol[Any], n_holders: int) -> str:
+    """Say what the options come to that are left open."""
+    if not isinstance(protocol, SecretSharing):
+        return ""
+    threshold, packing = protocol.shares_needed(n_holders), protocol.numbers_packed(n_holders)
+    return f"{threshold} of {n_holders} shares to reconstruct (packing: {packing})"
 
 
 def _first(
@@ -326,7 +357,7 @@ def _first(
         (AdditiveSharing, True, "there are aggregators, and nothing is less work for the holders"),
         (RingPaillier, few, "few holders, few numbers: it needs nobody else, and one honest peer protects"),
         (PairwiseMasking, True, _why_masking(question, ring)),
-        (SecretSharing, True, "the only one that corrects wrong shares"),
+        (SecretSharing, True, "the only one that corrects wrong shares among so many"),
         (RingPaillier, True, "the only one that meets the wish"),
     )
     for kind, applies, reason in rules:

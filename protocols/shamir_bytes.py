@@ -6,12 +6,12 @@ x^8 + x^4 + x^3 + x + 1; addition is XOR.
 
 The shares of the first threshold − 1 points are uniform bytes, and the others are interpolated from them and the
 secret. That is the same distribution as uniform coefficients give, for threshold − 1 values and the secret fix
-the polynomial; and it is less work, so that splitting, reconstructing and checking are one matrix product each.
+the polynomial; and it is less work, so that splitting and reconstructing are one matrix product each.
 
 Who learns what: threshold − 1 shares together are independent of the secret, whoever holds them. Nothing here is
 authentic: a wrong share, or a dealer whose shares lie on no polynomial, shows only in shares beyond the
-threshold, or in a commitment to the secret that the caller holds. Table look-ups are not constant in time; no
-other party observes them.
+threshold (`robust_bytes`), or in a commitment to the secret that the caller holds. Table look-ups are not constant in
+time; no other party observes them.
 
 Sources: Shamir 1979 (How to share a secret); FIPS 197, section 4, for the field; SLIP-0039 uses the same one.
 """
@@ -32,21 +32,6 @@ Octets: TypeAlias = NDArray[np.uint8]
 
 LARGEST_POINT = 255
 _DIRECT_BYTES = 256  # a column of so many bytes repays a table of its own
-
-
-class InconsistentSharesError(InvalidMessageError):
-    """Shares lie on no common polynomial: a share is wrong, or its dealer dealt wrongly.
-
-    Attributes
-    ----------
-    points : tuple of int
-        Where the shares are that cannot be right, if the others agree closely enough to tell; then the
-        others reconstruct. Else all points. With the dealer, those who answered there are the suspects.
-    """
-
-    def __init__(self, points: Sequence[int]) -> None:
-        self.points = tuple(points)
-        super().__init__("shares of a secret contradict one another")
 
 
 # Steps
@@ -74,48 +59,12 @@ def split(secrets: Octets, *, threshold: int, points: Sequence[int], random_byte
     SetupError
         If points repeat or lie outside 1 … 255, or fewer than `threshold` are given.
     """
-    _check(points, threshold)
+    check(points, threshold)
     free = threshold - 1
     uniform = np.frombuffer(random_bytes(free * secrets.size), np.uint8).reshape(free, *secrets.shape)
     known = np.concatenate((secrets[np.newaxis], uniform))
     others = _interpolated((0, *points[:free]), known, points[free:])
     return np.concatenate((uniform, others))
-
-
-def reconstruct(points: Sequence[int], shares: Octets, *, threshold: int) -> Octets:
-    """Return the secrets that the first `threshold` shares fix, once all further shares agree with them.
-
-    Parameters
-    ----------
-    points : sequence of int
-        One for every share.
-    shares : ndarray of uint8, shape (len(points), count, length)
-        In the order of `points`.
-    threshold : int
-        The number of shares that reconstructs.
-
-    Returns
-    -------
-    ndarray of uint8, shape (count, length)
-        With exactly `threshold` shares, nothing shows a wrong one: compare with a commitment.
-
-    Raises
-    ------
-    InconsistentSharesError
-        If the shares lie on no common polynomial; it says where they may be wrong.
-    InvalidMessageError
-        If there is not one share of bytes a point.
-    SetupError
-        If points repeat or lie outside 1 … 255, or fewer than `threshold` are given.
-    """
-    _check(points, threshold)
-    _check_shares(points, shares)
-    surplus = tuple(points[threshold:])
-    derived = _interpolated(points[:threshold], shares[:threshold], (0, *surplus))
-    if not np.array_equal(derived[1:], shares[threshold:]):
-        raise InconsistentSharesError(_wrong_points(tuple(points), shares, threshold))
-    secrets: Octets = derived[0]
-    return secrets
 
 
 def interpolate(points: Sequence[int], values: Octets, at: int = 0) -> Octets:
@@ -143,31 +92,16 @@ def interpolate(points: Sequence[int], values: Octets, at: int = 0) -> Octets:
     """
     _check_points(points, smallest=0)
     _check_points((at,), smallest=0)
-    _check_shares(points, values)
+    check_shares(points, values)
     value: Octets = _interpolated(points, values, (at,))[0]
     return value
-
-
-def _wrong_points(points: tuple[int, ...], shares: Octets, threshold: int) -> tuple[int, ...]:
-    """Return the points off the one polynomial that is close enough to all shares, else all points.
-
-    Two polynomials agree at no more than threshold − 1 points. So one that misses at most half of the shares
-    beyond the threshold is the only such one. Tried are the polynomials through `threshold` neighbouring
-    shares: enough for one wrong share among threshold + 2, and for more if they leave such neighbours.
-    """
-    for start in range(len(points)):
-        chosen = [(start + step) % len(points) for step in range(threshold)]
-        derived = _interpolated([points[i] for i in chosen], shares[chosen], points)
-        off = (derived != shares).any(axis=tuple(range(1, shares.ndim)))
-        if 2 * np.count_nonzero(off) <= len(points) - threshold:
-            return tuple(point for point, wrong in zip(points, off, strict=True) if wrong)
-    return points
 
 
 # Checks
 
 
-def _check(points: Sequence[int], threshold: int) -> None:
+def check(points: Sequence[int], threshold: int) -> None:
+    """Refuse points that are not distinct, 1 … 255, or fewer than the threshold."""
     _check_points(points, smallest=1)
     if not 1 <= threshold <= len(points):
         raise SetupError(
@@ -184,7 +118,8 @@ def _check_points(points: Sequence[int], *, smallest: int) -> None:
         )
 
 
-def _check_shares(points: Sequence[int], shares: Octets) -> None:
+def check_shares(points: Sequence[int], shares: Octets) -> None:
+    """Refuse what is not one share of bytes a point."""
     if shares.dtype != np.uint8 or shares.ndim == 0 or len(shares) != len(points):
         raise InvalidMessageError(f"there must be {len(points)} shares of bytes, one a point")
 
@@ -206,20 +141,20 @@ def _logarithms() -> tuple[Octets, NDArray[np.intp]]:
 
 def _multiplication_table() -> Octets:
     """Return all products: entry (a, b) is a · b."""
-    table: Octets = _POWERS[_EXPONENTS[:, np.newaxis] + _EXPONENTS]
+    table: Octets = POWERS[EXPONENTS[:, np.newaxis] + EXPONENTS]
     table[0] = table[:, 0] = 0
     return table
 
 
-_POWERS, _EXPONENTS = _logarithms()
-_PRODUCTS = _multiplication_table()
+POWERS, EXPONENTS = _logarithms()
+PRODUCTS = _multiplication_table()
 
 
 def _interpolated(points: Sequence[int], values: Octets, targets: Sequence[int]) -> Octets:
     """Evaluate the polynomials through `values` at every target: (len(targets), ...)."""
     matrix = _lagrange(tuple(points), tuple(targets))
     columns = values.reshape(len(points), -1)
-    return _product(matrix, columns).reshape(len(targets), *values.shape[1:])
+    return product(matrix, columns).reshape(len(targets), *values.shape[1:])
 
 
 @lru_cache(maxsize=1024)
@@ -231,23 +166,23 @@ def _lagrange(points: tuple[int, ...], targets: tuple[int, ...]) -> Octets:
     """
     x, z = np.array(points, np.intp), np.array(targets, np.intp)
     apart = z[:, np.newaxis] ^ x
-    above = _EXPONENTS[apart]
-    below = _EXPONENTS[x[:, np.newaxis] ^ x].sum(axis=0)  # the exponent of 0, at j = i, adds nothing
-    weights: Octets = _POWERS[(above.sum(axis=1, keepdims=True) - above - below) % 255]
+    above = EXPONENTS[apart]
+    below = EXPONENTS[x[:, np.newaxis] ^ x].sum(axis=0)  # the exponent of 0, at j = i, adds nothing
+    weights: Octets = POWERS[(above.sum(axis=1, keepdims=True) - above - below) % 255]
     at_point = (apart == 0).any(axis=1)
     weights[at_point] = apart[at_point] == 0
     weights.setflags(write=False)
     return weights
 
 
-def _product(matrix: Octets, columns: Octets) -> Octets:
+def product(matrix: Octets, columns: Octets) -> Octets:
     """Multiply a matrix (rows, n) by n rows of bytes (n, size): (rows, size)."""
     if columns.shape[1] <= _DIRECT_BYTES:
         places = (matrix.astype(np.intp) << 8)[:, :, np.newaxis] | columns
-        rows: Octets = np.bitwise_xor.reduce(_PRODUCTS.ravel().take(places), axis=1)
+        rows: Octets = np.bitwise_xor.reduce(PRODUCTS.ravel().take(places), axis=1)
         return rows
     total = np.zeros((columns.shape[1], len(matrix)), np.uint8)
     for weights, column in zip(matrix.T, columns, strict=True):
         # Entry b of this table holds b times each weight, so that one look-up serves all rows.
-        total ^= _PRODUCTS[:, weights].take(column, axis=0)
+        total ^= PRODUCTS[:, weights].take(column, axis=0)
     return np.ascontiguousarray(total.T)

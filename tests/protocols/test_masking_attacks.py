@@ -6,12 +6,15 @@ The adversary is the coordinator, if nothing else is said: it routes every messa
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from networks import COORDINATOR, Contribution, Network, integers, messages
 from tacit.protocols import invitation, masking_epoch, masking_set_up, shamir_bytes
 from tacit.protocols.channel import Channel
@@ -589,6 +592,89 @@ def test_a_wrong_share_that_is_not_needed_does_no_harm() -> None:
 
     run = Network(ACTIVE, FIVE, faults=altering(UnmaskingShares, "e", change)).run()
     assert run.result("k").holders == tuple("abcde")
+
+
+NINE: dict[str, Contribution] = {name: integers(10**i, -i) for i, name in enumerate("abcdefghi")}
+PLAIN_NINE = PairwiseMasking(active=False)  # a threshold of five
+
+
+def sum_with_wrong_shares(liars: Collection[str], lost: str, chosen: random.Random) -> Run:
+    """Some of nine holders answer wrongly, each in all of its shares or in some; one may be lost."""
+
+    def tamper(sent: Sent) -> Message:
+        if not isinstance(sent.message, UnmaskingShares) or sent.sender not in liars:
+            return sent.message
+        shares = sent.message.shares.copy()
+        for row in chosen.sample(range(len(shares)), chosen.randint(1, len(shares))):
+            shares[row, chosen.randrange(32)] ^= np.uint8(chosen.randint(1, 255))
+        return dataclasses.replace(sent.message, shares=shares)
+
+    dying = {lost: MaskedInput} if lost else {}
+    return Network(PLAIN_NINE, NINE, faults={"tamper": tamper}, dies_before=dying).run()
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(st.sets(st.sampled_from("abcdefgh"), max_size=3), st.sampled_from(["", "i"]), st.randoms())
+def test_wrong_shares_are_corrected_or_end_the_sum_and_never_change_it(
+    liars: set[str], lost: str, chosen: random.Random
+) -> None:
+    run = sum_with_wrong_shares(liars, lost, chosen)
+    outcome, survivors = run.outcomes[party("k")], "abcdefghi".replace(lost, "")
+    if isinstance(outcome, Done):
+        own = [NINE[name]["x"] for name in survivors]
+        assert np.array_equal(outcome.result.arrays["x"], np.sum(own, axis=0))
+        assert outcome.result.holders == tuple(survivors)
+        assert set(outcome.result.suspects) <= liars
+        return
+    found = failure(run)
+    assert len(liars) > (len(survivors) - 5) // 2
+    assert isinstance(found, InvalidMessageError)
+    assert not found.culprits
+    assert set(found.suspects) > liars
+
+
+@pytest.mark.parametrize("lost", ["", "i"])
+@pytest.mark.parametrize("liars", ["a", "e", "ab", "ae", "ag"])
+def test_as_many_wrong_answers_as_half_of_the_surplus_are_corrected_and_named(liars: str, lost: str) -> None:
+    def tamper(sent: Sent) -> Message:
+        if not isinstance(sent.message, UnmaskingShares) or sent.sender not in liars:
+            return sent.message
+        return dataclasses.replace(sent.message, shares=sent.message.shares ^ np.uint8(255))
+
+    survivors = "abcdefghi".replace(lost, "")
+    dying = {lost: MaskedInput} if lost else {}
+    run = Network(PLAIN_NINE, NINE, faults={"tamper": tamper}, dies_before=dying).run()
+    if len(liars) > (len(survivors) - 5) // 2:
+        found = failure(run)
+        assert isinstance(found, InvalidMessageError)
+        assert set(found.suspects) == set(survivors)
+        return
+    aggregate = run.result("k")
+    assert aggregate.arrays["x"].tolist() == np.sum([NINE[name]["x"] for name in survivors], axis=0).tolist()
+    assert aggregate.suspects == tuple(liars)
+
+
+def test_a_dealer_that_frames_a_holder_makes_a_suspect_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What "c" deals to "b" is off the polynomial: "b" is suspected, and the sum is right."""
+    deal = masking_epoch.deal
+
+    def framing(opened: Opened, graph: Graph, keys: SessionKeys, *args: Any, **options: Any) -> Any:
+        if keys.me != "c":
+            return deal(opened, graph, keys, *args, **options)
+        split = shamir_bytes.split
+        with monkeypatch.context() as patch:
+            patch.setattr(shamir_bytes, "split", lambda *a, **o: framed(split(*a, **o)))
+            return deal(opened, graph, keys, *args, **options)
+
+    def framed(shares: Any) -> Any:
+        changed = shares.copy()
+        changed[1] ^= np.uint8(1)
+        return changed
+
+    monkeypatch.setattr(masking_set_up, "deal", framing)
+    aggregate = Network(PLAIN_NINE, NINE).run().result("k")
+    assert aggregate.arrays["x"].tolist() == np.sum([row["x"] for row in NINE.values()], axis=0).tolist()
+    assert aggregate.suspects == ("b",)
 
 
 @pytest.mark.parametrize("holder", "ce")
