@@ -72,6 +72,7 @@ from .sharing_steps import (
 
 ANSWER_SECONDS = 60.0
 SECONDS_PER_MEGABYTE = 0.1  # of what all holders send, over one link
+SPARE = 5  # without a threshold or packing, one share holder in so many may fall silent
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,10 @@ class SecretSharing(Protocol[None]):
         ⌊(share holders + colluding) / 2⌋ + packing.
     share_holders : sequence of str, optional
         The holders who get shares; by default all.
-    packing : int
-        Contributed numbers a polynomial: more make shares shorter and take a larger threshold.
+    packing : int, optional
+        Contributed numbers a polynomial: more make shares shorter and take a larger threshold. By default as many as
+        a given threshold allows; without one, as leave a fifth of the share holders to spare and never fewer than
+        `colluding` + 1, with which a wrong sum is corrected (`numbers_packed`).
     robust : bool
         Whether wrong sums of shares are found out, and corrected as far as there are shares to spare.
     colluding : int
@@ -100,7 +103,7 @@ class SecretSharing(Protocol[None]):
 
     threshold: int | None = None
     share_holders: Sequence[str] | None = None
-    packing: int = 1
+    packing: int | None = None
     robust: bool = True
     colluding: int = 1
 
@@ -113,7 +116,7 @@ class SecretSharing(Protocol[None]):
         least = {"threshold": 2, "packing": 1, "colluding": 1}
         for name, smallest in least.items():
             value = getattr(self, name)
-            optional = name == "threshold" and value is None
+            optional = name != "colluding" and value is None
             if not optional and (type(value) is not int or value < smallest):
                 raise SetupError(f"{name} is a whole number, at least {smallest}")
         if type(self.robust) is not bool:
@@ -146,7 +149,22 @@ class SecretSharing(Protocol[None]):
 
     def shares_needed(self, n_holders: int) -> int:
         """Return the threshold among so many holders."""
-        return self._least_threshold(n_holders) if self.threshold is None else self.threshold
+        if self.threshold is not None:
+            return self.threshold
+        return self._shares_that_tell_nothing(n_holders) + self.numbers_packed(n_holders)
+
+    def numbers_packed(self, n_holders: int) -> int:
+        """Return how many numbers a polynomial carries among so many holders.
+
+        Every number more takes a larger threshold: one share holder fewer may fall silent. If both are left open,
+        max(⌈share holders/5⌉, colluding + 1) may, so far as that leaves a number a polynomial.
+        """
+        if self.packing is not None:
+            return self.packing
+        n_share_holders = self._n_share_holders(n_holders)
+        spare = max(-(-n_share_holders // SPARE), self.colluding + 1)
+        threshold = n_share_holders - spare if self.threshold is None else self.threshold
+        return max(1, threshold - self._shares_that_tell_nothing(n_holders))
 
     def needed(self, n_holders: int) -> int:
         """Return how many must contribute: as many as shares reconstruct, two honest ones among them."""
@@ -159,19 +177,19 @@ class SecretSharing(Protocol[None]):
     def _n_share_holders(self, n_holders: int) -> int:
         return n_holders if self.share_holders is None else len(self.share_holders)
 
-    def _least_threshold(self, n_holders: int) -> int:
-        """Return the least T with 2·(T − l + 1) > N + n_C: no two sets get more than T − l answers each."""
-        return (self._n_share_holders(n_holders) + self.colluding) // 2 + self.packing
+    def _shares_that_tell_nothing(self, n_holders: int) -> int:
+        """Return the least T − l with 2·(T − l + 1) > N + n_C: no two sets get more answers than that each."""
+        return (self._n_share_holders(n_holders) + self.colluding) // 2
 
     def check_number(self, n_holders: int) -> None:
         """Refuse too few holders, or a threshold that does not suit the share holders."""
         super().check_number(n_holders)
-        threshold, least = self.shares_needed(n_holders), self._least_threshold(n_holders)
-        most = self._n_share_holders(n_holders)
+        threshold, packing = self.shares_needed(n_holders), self.packing or 1
+        least, most = self._shares_that_tell_nothing(n_holders) + packing, self._n_share_holders(n_holders)
         if not least <= threshold <= most:
             raise SetupError(
                 f"a threshold of {threshold} among {most} share holders: with {self.colluding} colluding and "
-                f"{self.packing} packed it is at least {least} and at most {most}; choose another threshold, less "
+                f"{packing} packed it is at least {least} and at most {most}; choose another threshold, less "
                 "packing, or more share holders"
             )
 
@@ -202,7 +220,7 @@ class SecretSharing(Protocol[None]):
         """Who learns what."""
         fewest = (
             f"more than (share holders + {self.colluding})/2 share holders"
-            if self.threshold is None
+            if self.threshold is None or self.packing is None
             else f"{self.threshold - self.packing + 1} share holders"
         )
         wrong = (
@@ -254,7 +272,7 @@ class SecretSharing(Protocol[None]):
             encodings,
             n_share_holders=n_share_holders,
             threshold=self.shares_needed(n_holders),
-            packing=self.packing,
+            packing=self.numbers_packed(n_holders),
         )
         sizes = sorted(sealed_bytes(groups, number) for number in range(n_share_holders))[1:]
         sealed = tuple(np.zeros(size, dtype=np.uint8) for size in sizes)
@@ -294,7 +312,8 @@ class SecretSharing(Protocol[None]):
         """
         roster = opened.roster
         threshold = self.shares_needed(len(roster.holders))
-        setup = SharingSetup(opened, self._designated(roster), threshold, self.packing)
+        packing = self.numbers_packed(len(roster.holders))
+        setup = SharingSetup(opened, self._designated(roster), threshold, packing)
         if opened.parameters != SharingParameters(threshold=threshold):
             raise InvalidMessageError("a Begin with another threshold", culprits=[roster.coordinator])
         if len(setup.present) < threshold:

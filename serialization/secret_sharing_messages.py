@@ -25,7 +25,7 @@ class SecretSharingOptions(Message):
 
     threshold: int | None  # shares that reconstruct; None follows from the number of share holders
     share_holders: tuple[Annotated[str, AtMost(100)], ...] | None  # None: all holders
-    packing: int  # secrets a polynomial
+    packing: int | None  # secrets a polynomial; None follows from the threshold
     robust: bool  # whether wrong sums of shares are found out and corrected
     colluding: int  # n_C, the share holders that may pool with the coordinator
 

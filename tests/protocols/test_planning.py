@@ -17,6 +17,7 @@ from tacit.protocols.additive_sharing import AdditiveSharing
 from tacit.protocols.calibration import Calibration, CiphertextSeconds, calibrate
 from tacit.protocols.encoding import ArrayEncoding
 from tacit.protocols.errors import SetupError
+from tacit.protocols.graph import COMPLETE_UP_TO
 from tacit.protocols.invitation import encodings_for, specify
 from tacit.protocols.loads import NAME_BYTES, masking_load, n_ciphertexts, ring_load, sharing_load, starting
 from tacit.protocols.pairwise_masking import PairwiseMasking
@@ -26,6 +27,7 @@ from tacit.protocols.protocol import Protocol
 from tacit.protocols.registry import PROTOCOLS
 from tacit.protocols.ring_paillier import RingPaillier
 from tacit.protocols.secret_sharing import SecretSharing
+from tacit.protocols.sharing_steps import correctable
 from tacit.protocols.simulation import Run
 from tacit.protocols.work import Ciphertexts, Load, Work
 from tacit.serialization.codec import encode
@@ -88,6 +90,13 @@ PROPERTY = settings(
 )
 
 
+def corrects(protocol: Protocol[Any], surplus: int, n_wrong: int, n_holders: int) -> bool:
+    """Whether so many answers beyond the threshold correct so many wrong ones."""
+    if isinstance(protocol, SecretSharing):
+        return correctable(surplus, protocol.colluding) >= n_wrong
+    return isinstance(protocol, PairwiseMasking) and n_holders <= COMPLETE_UP_TO and surplus // 2 >= n_wrong
+
+
 def withstands(protocol: Protocol[Any], wish: Wish, n_holders: int) -> bool:
     """Whether a protocol meets a wish, from its own word."""
     protocol.check_number(n_holders)
@@ -97,7 +106,7 @@ def withstands(protocol: Protocol[Any], wish: Wish, n_holders: int) -> bool:
         spare >= wish.losses + 2 * wish.wrong_shares
         and protocol.colluding >= wish.colluding
         and (lies or wish.adversary == "curious")
-        and (isinstance(protocol, SecretSharing) or not wish.wrong_shares)
+        and (not wish.wrong_shares or corrects(protocol, spare - wish.losses, wish.wrong_shares, n_holders))
         and protocol.aggregators <= wish.aggregators
     )
 
@@ -150,8 +159,9 @@ def test_more_losses_never_make_a_less_tolerant_choice(
         (3, 4, None, Wish(), PairwiseMasking),
         (10, 4, None, Wish(losses=3, adversary="curious"), PairwiseMasking),
         (10, 4, None, Wish(losses=3, aggregators=2), AdditiveSharing),
-        (10, 4, None, Wish(wrong_shares=1), SecretSharing),
-        (10, 4, None, Wish(wrong_shares=1, aggregators=2), SecretSharing),
+        (10, 4, None, Wish(wrong_shares=1), PairwiseMasking),
+        (10, 4, None, Wish(wrong_shares=1, aggregators=2), PairwiseMasking),
+        (70, 4, None, Wish(wrong_shares=1), SecretSharing),
     ],
 )
 def test_the_rules_in_their_order(
@@ -176,6 +186,27 @@ def test_masking_gives_as_many_as_are_wished_and_else_its_default() -> None:
         masking = choose(question(10, 1), Wish(losses=losses)).chosen
         assert isinstance(masking, PairwiseMasking)
         assert masking.threshold == threshold
+
+
+@pytest.mark.parametrize(
+    ("wish", "threshold", "packing"),
+    [
+        (Wish(), 8, 3),
+        (Wish(losses=2), 8, 3),
+        (Wish(losses=3), 7, 2),
+        (Wish(wrong_shares=1), 8, 3),
+        (Wish(wrong_shares=2), 6, 1),
+        (Wish(losses=4), 6, 1),
+    ],
+)
+def test_sharing_packs_what_the_wish_leaves_and_the_plan_says_so(
+    wish: Wish, threshold: int, packing: int
+) -> None:
+    plan = choose(question(10, 1), wish)
+    line = lines_of(plan)["secret sharing"]
+    assert line.protocol.shares_needed(10) == threshold
+    assert line.protocol.numbers_packed(10) == packing
+    assert f"takes     {threshold} of 10 shares to reconstruct (packing: {packing})" in str(plan)
 
 
 @pytest.mark.parametrize("calibration", [None, CALIBRATION])

@@ -479,9 +479,17 @@ def test_a_wrong_sum_is_corrected_and_its_share_holder_suspected(liar: str, colu
 
 @pytest.mark.parametrize("liars", ["ab", "aj", "cf", "hi"])
 def test_two_wrong_sums_are_corrected_with_four_to_spare(liars: str) -> None:
-    aggregate = network(contributions=SMALL, faults=wrong(*liars)).aggregate()
+    protocol = SecretSharing(packing=1)
+    aggregate = network(contributions=SMALL, protocol=protocol, faults=wrong(*liars)).aggregate()
     assert aggregate.arrays["x"].tolist() == [55, -55]
     assert aggregate.suspects == tuple(liars)
+
+
+@pytest.mark.parametrize("liar", "aj")
+def test_packed_by_default_a_wrong_sum_is_still_corrected(liar: str) -> None:
+    aggregate = network(contributions=SMALL, faults=wrong(liar)).aggregate()
+    assert aggregate.arrays["x"].tolist() == [55, -55]
+    assert aggregate.suspects == (liar,)
 
 
 @pytest.mark.parametrize("liars", ["".join(pair) for pair in combinations("abcdefgh", 2)])
@@ -724,6 +732,7 @@ def test_options_out_of_range_are_refused_with_the_remedy(options: dict[str, Any
         ("abcdefg", {"threshold": 6, "packing": 3}, "at least 7 and at most 7"),
         ("abcdefg", {"threshold": 5, "colluding": 4}, "at least 6 and at most 7"),
         ("abcdefg", {"packing": 4}, "less packing, or more share holders"),
+        ("abcdefg", {"threshold": 4, "packing": 1}, "at least 5 and at most 7"),
         ("abcdefg", {"share_holders": ("a", "b", "c"), "threshold": 4}, "at least 3 and at most 3"),
         ("abcdefg", {"share_holders": ("a",)}, "at least 2 and at most 1"),
         ("abcdefg", {"share_holders": ("a", "b", "x")}, "3 of them reconstruct, and 2 are in the roster"),
@@ -751,19 +760,57 @@ def test_a_share_holder_whom_nobody_knows_is_refused_by_name() -> None:
         SHARING.check_holders("ab")
 
 
-@pytest.mark.parametrize("packing", range(1, 5))
+@pytest.mark.parametrize("packing", [None, *range(1, 5)])
 @pytest.mark.parametrize("colluding", range(1, 4))
 def test_no_two_sets_get_answers_that_tell_anything_and_the_threshold_is_the_least(
-    packing: int, colluding: int
+    packing: int | None, colluding: int
 ) -> None:
     protocol = SecretSharing(packing=packing, colluding=colluding)
     for n in range(3, 40):
-        threshold = protocol.shares_needed(n)
+        threshold, packing = protocol.shares_needed(n), protocol.numbers_packed(n)
         # Each honest share holder answers for one of two sets, a colluding one for both.
         pairs = [(first, n + colluding - first) for first in range(n + 1)]
         assert all(min(pair) <= threshold - packing for pair in pairs)
         assert any(min(pair) > threshold - 1 - packing for pair in pairs)
         assert threshold - packing >= min(colluding, n), "those who collude learn nothing of their shares"
+
+
+@pytest.mark.parametrize(
+    ("n_holders", "options", "threshold", "packing"),
+    [
+        (7, {}, 5, 1),
+        (8, {}, 6, 2),
+        (10, {}, 8, 3),
+        (100, {}, 80, 30),
+        (10, {"colluding": 2}, 7, 1),
+        (10, {"share_holders": tuple("abcde")}, 4, 1),
+        (10, {"share_holders": tuple("abcdefgh")}, 6, 2),
+        (10, {"threshold": 6}, 6, 1),
+        (10, {"threshold": 10}, 10, 5),
+        (10, {"packing": 2}, 7, 2),
+        (10, {"threshold": 8, "packing": 2}, 8, 2),
+    ],
+    ids=str,
+)
+def test_what_is_left_open_follows_from_the_rest(
+    n_holders: int, options: dict[str, Any], threshold: int, packing: int
+) -> None:
+    protocol = SecretSharing(**options)
+    protocol.check_number(n_holders)
+    assert protocol.shares_needed(n_holders) == threshold
+    assert protocol.numbers_packed(n_holders) == packing
+
+
+@pytest.mark.parametrize("colluding", range(1, 4))
+def test_packing_by_default_spares_a_fifth_and_what_corrects_a_wrong_sum(colluding: int) -> None:
+    protocol, plain = SecretSharing(colluding=colluding), SecretSharing(packing=1, colluding=colluding)
+    for n in range(protocol.minimum_holders, 200):
+        spare, kept = (n - each.shares_needed(n) for each in (protocol, plain))
+        assert spare == kept or (5 * spare >= n and correctable(spare, colluding) >= 1)
+        assert spare <= kept
+        assert spare == kept or 5 * (spare - 1) < n or correctable(spare - 1, colluding) < 1, (
+            "no more than that"
+        )
 
 
 @pytest.mark.parametrize(("colluding", "minimum"), [(1, 3), (2, 4), (7, 9)])
@@ -775,13 +822,14 @@ def test_two_inputs_are_honest_beside_those_that_collude(colluding: int, minimum
 
 
 def test_as_many_must_contribute_as_shares_reconstruct() -> None:
-    assert SHARING.needed(10) == SHARING.shares_needed(10) == 6
+    assert SHARING.needed(10) == SHARING.shares_needed(10) == 8
+    assert SecretSharing(packing=1).needed(10) == 6
     assert SecretSharing(share_holders=tuple("abcde")).needed(1000) == 4
     assert SecretSharing(share_holders=tuple("abcde"), colluding=3).needed(1000) == 5
 
 
 def test_a_sum_may_exist_without_the_dealings_of_those_it_can_do_without() -> None:
-    assert SHARING.dispensable(10) == 10 - 6 + 1
+    assert SHARING.dispensable(10) == 10 - 8 + 1
     assert SecretSharing(threshold=10, colluding=2).dispensable(10) == 2
 
 
@@ -827,10 +875,11 @@ def test_the_cost_foretold_is_the_cost_measured(
 
 
 @pytest.mark.parametrize(
-    ("packing", "threshold", "bytes_a_number"), [(1, 6, 48.0), (2, 7, 24.0), (3, 8, 16.0), (5, 10, 9.6)]
+    ("packing", "threshold", "bytes_a_number"),
+    [(1, 6, 48.0), (2, 7, 24.0), (3, 8, 16.0), (None, 8, 16.0), (5, 10, 9.6)],
 )
 def test_packing_makes_shares_shorter_and_takes_a_larger_threshold(
-    packing: int, threshold: int, bytes_a_number: float
+    packing: int | None, threshold: int, bytes_a_number: float
 ) -> None:
     protocol, length = SecretSharing(packing=packing), 30_000
     assert protocol.shares_needed(10) == threshold
@@ -849,6 +898,7 @@ def test_what_is_trusted_follows_the_options() -> None:
     assert "more than (share holders + 1)/2 share holders pool" in str(SHARING.trust)
     assert "more than 2 of them with the coordinator" in str(SecretSharing(colluding=2).trust)
     assert "5 share holders pool" in str(SecretSharing(threshold=7, packing=3).trust)
+    assert "more than (share holders + 1)/2 share holders" in str(SecretSharing(threshold=7).trust)
     assert "not found out" in SecretSharing(robust=False).trust.resists
     assert len(SHARING.attacks) >= 8
     assert all(attack.stopped_by for attack in SHARING.attacks)

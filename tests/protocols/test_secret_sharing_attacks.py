@@ -134,7 +134,8 @@ def test_neither_half_is_enough_for_a_total(names: str) -> None:
 
 
 def test_with_a_lower_threshold_the_two_halves_uncover_the_victim(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SecretSharing, "_least_threshold", lambda self, n_holders: 3)
+    monkeypatch.setattr(SecretSharing, "_shares_that_tell_nothing", lambda self, n_holders: 2)
+    monkeypatch.setattr(SecretSharing, "numbers_packed", lambda self, n_holders: 1)
     sharing, run = halved("abcdef")
     setup = setup_of(sharing, run)
     with_victim, without_victim = (decoded(setup, answers_in(run, half)) for half in ("abc", "def"))
@@ -177,7 +178,7 @@ def told_something(threshold: int) -> tuple[int, int] | None:
 def test_packed_secrets_take_a_threshold_beyond_that_of_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of eight share holders any five are more than half, and yet two sets would tell something."""
     assert told_something(7) is None
-    monkeypatch.setattr(SecretSharing, "_least_threshold", lambda self, n_holders: 5)
+    monkeypatch.setattr(SecretSharing, "_shares_that_tell_nothing", lambda self, n_holders: 2)
     found = told_something(5)
     assert found is not None
     told, truth = found
