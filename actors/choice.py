@@ -35,6 +35,11 @@ class Choice:
         """How many aggregators there are to be."""
         return self.wish.aggregators if self.protocol == "auto" else self.protocol.aggregators
 
+    @property
+    def at_most(self) -> int | None:
+        """The public bound on the holders, if the coordinator is kept from knowing how many there are."""
+        return None if self.protocol == "auto" else self.protocol.at_most
+
     def check(self, holders: tuple[str, ...]) -> None:
         """Refuse holders among whom no sum could begin.
 

@@ -7,6 +7,7 @@ last federation that uses it closes.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,11 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
+from ..protocols.party import AGGREGATOR, ASKER
+from ..serialization.codec import Frame, decode, encode
+from ..serialization.session_messages import Party
 from .aggregator_host import AggregatorHost
+from .convener_host import ConvenerHost
 from .coordinator_host import CoordinatorHost
 from .errors import PeerUnreachableError
 from .holder_host import HolderHost
@@ -106,6 +111,11 @@ def start_aggregator(name: str) -> Any:
     return ray.remote(**_HOST)(AggregatorHost).remote(name)
 
 
+def start_convener(name: str) -> Any:
+    """Start the process of the aggregator that invites the holders for a coordinator that is not to know them."""
+    return ray.remote(**_HOST)(ConvenerHost).remote(name)
+
+
 def start_holders(names: Sequence[str], rows: Sequence[Any], *, simulation: bool) -> Any:
     """Start one process for data holders; large rows go there through shared memory, without a copy."""
     return ray.remote(**_HOST)(HolderHost).remote(names, *rows, simulation=simulation)
@@ -129,12 +139,58 @@ def introduce(hosts: Mapping[str, Any]) -> None:
     PeerUnreachableError
         If a process cannot start.
     """
+    introduced = _introduced(hosts)
+    _connect(hosts, introduced, hosts)
+
+
+def introduce_without_holders(hosts: Mapping[str, Any], n_aggregators: int) -> None:
+    """Have every party pin the identities of all others, but the coordinator those of the aggregators only.
+
+    The first aggregator convenes the holders: it has the coordinator's place in their roster, where the coordinator
+    is the asker. The coordinator pins what the convener commits to, and gets no handle of a holder's process.
+
+    Parameters
+    ----------
+    hosts : mapping of str to actor handle
+        As of `introduce`: the coordinator's, then the aggregators', then the holders'.
+    n_aggregators : int
+
+    Raises
+    ------
+    PeerUnreachableError
+        If a process cannot start.
+    """
+    coordinator, convener, *_ = hosts
+    introduced = _introduced(hosts)
+    known = dict(list(hosts.items())[: n_aggregators + 1])
+    own, its, *others = introduced
+    to_coordinator = [own, _as_kind(its, AGGREGATOR), *others[: n_aggregators - 1]]
+    _connect([coordinator], to_coordinator, known)
+    _connect(list(hosts)[1:], [_as_kind(own, ASKER), its, *others], hosts)
+    commitment = _answer(convener, hosts[convener].commit.remote())
+    _answer(coordinator, hosts[coordinator].pin_commitment.remote(commitment))
+
+
+def _introduced(hosts: Mapping[str, Any]) -> list[list[bytes]]:
+    """Ask every host for the identities of its parties."""
     introducing = {name: handle.introduce.remote() for name, handle in hosts.items()}
-    introduced = [_answer(name, reference) for name, reference in introducing.items()]
+    return [_answer(name, reference) for name, reference in introducing.items()]
+
+
+def _connect(names: Iterable[str], introduced: list[list[bytes]], hosts: Mapping[str, Any]) -> None:
+    """Have hosts of these names connect with all hosts given."""
     handles = list(hosts.values())
-    connecting = {name: handle.connect.remote(introduced, handles) for name, handle in hosts.items()}
+    connecting = {name: hosts[name].connect.remote(introduced, handles) for name in names}
     for name, reference in connecting.items():
         _answer(name, reference)
+
+
+def _as_kind(introduced: list[bytes], kind: str) -> list[bytes]:
+    """Return identities as parties of another kind: the keys are theirs, the kind is the roster's."""
+    parties = [decode(Frame(header, ())) for header in introduced]
+    return [
+        encode(dataclasses.replace(party, kind=kind)).header for party in parties if isinstance(party, Party)
+    ]
 
 
 def _answer(name: str, reference: Any) -> Any:

@@ -173,17 +173,22 @@ class Computation:
             await self.events.put(Lost(self._go_on_without(loss)))
             raise HoldersChanged(query) from None
         self.loss, self.previous = None, ()
-        self.coordinator.summed.update(aggregate.holders)
-        lost = [holder for holder in self.roster.holders if holder not in aggregate.holders]
-        self.roster = self.roster.without(lost)
+        lost = self._go_on_over(aggregate)
         self._note(query, aggregate)
         await self._tell(query, began, tuple(aggregate.arrays))
         if lost:
-            await self.events.put(Lost(tuple(lost)))
+            await self.events.put(Lost(lost))
         if lost and self.n_passes > 1:
-            self.loss = self._dropout(lost)
+            self.loss = self._dropout(list(lost))
             raise HoldersChanged(query)
         return aggregate.arrays
+
+    def _go_on_over(self, aggregate: Aggregate) -> tuple[str, ...]:
+        """Note who is in a sum, and return whom it has left out: from now on sums are without them."""
+        self.coordinator.summed.update(aggregate.holders)
+        lost = tuple(holder for holder in self.roster.holders if holder not in aggregate.holders)
+        self.roster = self.roster.without(lost)
+        return lost
 
     def _note(self, query: Query, aggregate: Aggregate) -> None:
         """Put what was revealed on record, and what a user must know of it among the remarks."""
@@ -200,19 +205,32 @@ class Computation:
             suspects = ", ".join(aggregate.suspects)
             revealed["suspects"] = list(aggregate.suspects)
             self.remarks[
-                f"wrong sums of shares were corrected; suspects: {suspects}, or a dealer who framed them"
+                f"wrong shares were corrected; suspects: {suspects}, or a dealer who framed them"
             ] = None
         self._record(query, aggregate.session, revealed)
 
     async def _session(self, query: Query, encoding: Message | None) -> Aggregate:
         """Open a session, with fresh keys, and run it."""
         coordinator = self.coordinator
-        holders = self.roster.holders
         if gone := [party for party in self.roster.invited if party in coordinator.lost]:
             # Lost between two sessions: nobody would tell this one.
             present = [party for party in self.roster.invited if party not in gone]
             raise DropoutError(needed=len(self.roster.invited), present=present, missing=gone)
         keys = SessionKeys(coordinator.identity, self.roster, os.urandom(32), os.urandom)
+        session = self._new_session(keys, query, encoding)
+        try:
+            return await coordinator.driver.run(session, keys)
+        except RangeError:
+            # The coordinator has seen the total; only its dtype cannot hold it.
+            coordinator.summed.update(self.roster.holders)
+            self._record(query, keys.session, {"remark": "a total beyond the range of its dtype"})
+            raise
+        except VoidedError:
+            self._record(query, keys.session, {"remark": "void: some holder could not contribute"})
+            raise
+
+    def _new_session(self, keys: SessionKeys, query: Query, encoding: Message | None) -> Session[Aggregate]:
+        """Make a session with the coordinator's role."""
         invitation = invite(
             keys,
             protocol=self.protocol.options,
@@ -221,14 +239,14 @@ class Computation:
             query=query,
             previous=self.previous,
         )
-        session = Session(
+        return Session(
             keys.session,
-            coordinator.name,
+            self.coordinator.name,
             coordinator_role(
                 self.protocol,
                 keys,
                 invitation,
-                coordinator.memory_of(self.protocol),
+                self.coordinator.memory_of(self.protocol),
                 go_on=self.on_dropout == "continue",
             ),
             accepts=accepted_by_coordinator(self.protocol, self.roster),
@@ -236,16 +254,6 @@ class Computation:
             random_bytes=os.urandom,
             lasts=SESSION_SECONDS,
         )
-        try:
-            return await coordinator.driver.run(session, keys)
-        except RangeError:
-            # The coordinator has seen the total; only its dtype cannot hold it.
-            coordinator.summed.update(holders)
-            self._record(query, keys.session, {"remark": "a total beyond the range of its dtype"})
-            raise
-        except VoidedError:
-            self._record(query, keys.session, {"remark": "void: some holder could not contribute"})
-            raise
 
     def _go_on_without(self, loss: DropoutError) -> tuple[str, ...]:
         """Shrink the roster and return who is lost, or give up: too few are left, or the user wants to know."""
@@ -290,6 +298,10 @@ class Computation:
         seconds = time.monotonic() - began
         await self.events.put(Pass(self.n_passes, query.step, seconds, self.roster.holders, released))
 
+    def _recorded_holders(self) -> list[str] | str:
+        """Return over whom a sum is, as the ledger has it."""
+        return list(self.roster.holders)
+
     def _record(self, query: Query, session: bytes, revealed: dict[str, Any]) -> None:
         """Note what was revealed, to whom, over which holders, under which protocol."""
         record = {
@@ -300,7 +312,7 @@ class Computation:
             "query": {name: _recorded(array) for name, array in query.arrays.items()},
             "protocol": self.protocol.title,
             "released_to": self.coordinator.name,
-            "holders": list(self.roster.holders),
+            "holders": self._recorded_holders(),
             "released": {},
             **revealed,
         }

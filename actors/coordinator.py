@@ -18,6 +18,7 @@ from ..protocols.party import PartyId
 from ..protocols.protocol import Protocol
 from ..serialization.codec import digest
 from .computation import Computation, Terms
+from .convened_computation import ConvenedComputation
 from .errors import PeerUnreachableError, cause_of
 from .events import Event, Failure, Result
 from .party import Party
@@ -42,6 +43,8 @@ class Coordinator(Party):
         self._memories: dict[bytes, Any] = {}
         self.lost: set[PartyId] = set()
         self.summed: set[PartyId] = set()  # holders whose contributions are in some total that was revealed
+        self.summed_sets: set[bytes] = set()  # likewise, as salted hashes, if it does not know holders
+        self.commitment: bytes | None = None  # what it has pinned in place of holders whom it does not know
         self._computations: dict[str, asyncio.Task[None]] = {}
         self._records: set[asyncio.Task[None]] = set()
         self._recording = asyncio.Lock()  # so that records keep the order of the sums
@@ -67,7 +70,8 @@ class Coordinator(Party):
             How sums are computed, and what happens when a holder is lost.
         """
         events: asyncio.Queue[Event] = asyncio.Queue()
-        work = Computation(self, definition, terms, events)
+        kind = Computation if terms.protocol.at_most is None else ConvenedComputation
+        work = kind(self, definition, terms, events)
         task = asyncio.get_running_loop().create_task(work.run(model))
         task.add_done_callback(partial(_tell_cancelled, self.name, events))
         self._computations[computation] = task

@@ -21,6 +21,7 @@ from ..protocols.invitation import (
     Declined,
     Prepared,
     prepare,
+    roster_of,
 )
 from ..protocols.key_agreement import SessionKeys
 from ..protocols.party import PartyId, Roster
@@ -109,7 +110,7 @@ class DataHolder(Participant):
         model = self._models.get(invitation.definition)
         if model is None:
             raise Declined(NOT_ALLOWED, "the model is not installed here")
-        n_holders = len(Roster(invitation.roster).holders)
+        n_holders = len(roster_of(invitation).holders)
         if not self.release_memory.allows(invitation, dispensable=protocol.dispensable(n_holders)):
             raise Declined(ALREADY_RELEASED)
         try:
@@ -117,7 +118,7 @@ class DataHolder(Participant):
         except BaseException as error:  # noqa: BLE001 - a SystemExit in a model must not end this process
             raise self._failure(error) from None
         void = invitation.query.may_fail or not self._simulation
-        return prepare(arrays, invitation.encoding, n_holders, void=void)
+        return prepare(arrays, invitation.encoding, protocol.contributions(n_holders), void=void)
 
     def _failure(self, error: BaseException) -> Declined:
         """Return what crosses of an exception in the contribution: in a deployment, that there was one."""

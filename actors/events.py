@@ -19,7 +19,7 @@ class Pass:
     seconds : float
         From invitation to total.
     holders : tuple of str
-        Whose contributions are in the sum.
+        Whose contributions are in the sum; empty if the coordinator is kept from knowing.
     released : tuple of str
         Names of the arrays revealed; empty if some holder could not evaluate the query.
     """
@@ -64,6 +64,9 @@ class Result:
         sums over the survivors may isolate them.
     remarks : tuple of str
         What a user must know of values that were clipped and of messages that were corrected.
+    at_least : int, optional
+        So many holders or more are in the last sum, if the coordinator is kept from knowing them; `survivors` is
+        empty then.
     """
 
     value: Any
@@ -72,6 +75,7 @@ class Result:
     n_passes: int
     may_isolate: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    at_least: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,10 +197,22 @@ class Federation:
             host = cluster.start_holders(names, [data[name] for name in names], simulation=True)
             self._parties.update(dict.fromkeys(names, host))
             hosts[names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"] = host
-        for name in aggregator_names(self.choice):
-            hosts[name] = self._parties[name] = cluster.start_aggregator(name)
+        aggregators = aggregator_names(self.choice)
+        for name in aggregators:
+            convenes = name == self._dispatcher
+            start = cluster.start_convener if convenes else cluster.start_aggregator
+            self._parties[name] = start(name)
         self._parties[COORDINATOR] = cluster.start_coordinator(COORDINATOR, self._repository)
-        cluster.introduce({COORDINATOR: self._parties[COORDINATOR], **hosts})
+        hosts = {name: self._parties[name] for name in (COORDINATOR, *aggregators)} | hosts
+        if self._dispatcher == COORDINATOR:
+            cluster.introduce(hosts)
+        else:
+            cluster.introduce_without_holders(hosts, len(aggregators))
+
+    @property
+    def _dispatcher(self) -> str:
+        """Who invites the holders, and hands them the models."""
+        return COORDINATOR if self.choice.at_most is None else aggregator_names(self.choice)[0]
 
     # What a user asks
 
@@ -382,7 +394,7 @@ class Federation:
         terms = Terms(self.choice.protocol_for(model, len(self.holders), encoding), encoding, self.on_dropout)
         check_encoding(terms.protocol, encoding)
         shared = ray.put(model)
-        installing = self._parties[COORDINATOR].install.remote(definition, [shared])
+        installing = self._parties[self._dispatcher].install.remote(definition, [shared])
         identifier = uuid.uuid4().hex
 
         def begin() -> _Stream:
@@ -395,7 +407,7 @@ class Federation:
     def _wait(self, model: Any, encoding: Message | None, on_event: OnEvent | None) -> Result:
         """Run a model and wait for its result; an interrupt breaks it off at every party."""
         installing, begin = self._start(model, encoding)
-        self._get(installing, COORDINATOR)
+        self._get(installing, self._dispatcher)
         computation = begin()
         with self._cancelling(computation), following(on_event) as follow:
             for reference in computation.events:
@@ -407,7 +419,7 @@ class Federation:
     async def _await(self, model: Any, encoding: Message | None, on_event: OnEvent | None) -> Result:
         """As `_wait`, without blocking the caller's loop."""
         installing, begin = self._start(model, encoding)
-        await self._await_remote(installing, COORDINATOR)
+        await self._await_remote(installing, self._dispatcher)
         computation = begin()
         with self._cancelling(computation), following(on_event) as follow:
             async for event in _events(computation.events):
@@ -447,7 +459,11 @@ class Federation:
     def _array(self, result: Result) -> NDArray[Any]:
         """Return the sum; a sum over fewer holders says so."""
         if result.lost:
-            fewer = f"{len(result.survivors)} of {len(self.holders)} holders"
+            fewer = (
+                f"{len(result.survivors)} of {len(self.holders)} holders"
+                if result.at_least is None
+                else f"at least {result.at_least} holders"
+            )
             told = f"the sum is over {fewer}: {', '.join(result.lost)} lost"
             warnings.warn(
                 "; ".join([told, *_remarks_on_losses(result)]),
@@ -463,13 +479,19 @@ class Federation:
         if not isinstance(fit, Fit):
             raise SetupError("the model yields no fit: use federation.sum for sums")
         protocol = self.choice.protocol_for(model, len(self.holders), encoding)
+        known = result.at_least is None
+        unnamed = (
+            ["holders were lost on the way; who, and how many, is not told"]
+            if result.lost and not known
+            else []
+        )
         return fit.with_provenance(
             protocol=protocol.title,
-            holders=self.holders,
+            holders=self.holders if known else (f"at least {result.at_least}",),
             survivors=result.survivors,
             digits="exact sums, rounded once" if encoding is None else repr(encoding),
             trust=str(protocol.trust),
-            warnings=[*_remarks_on_losses(result), *result.remarks],
+            warnings=[*_remarks_on_losses(result), *result.remarks, *unnamed],
         )
 
 

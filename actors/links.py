@@ -43,7 +43,6 @@ class Links(Secret):
 
     def __init__(self, keys: SessionKeys) -> None:
         self._keys = keys
-        self._peers = frozenset(keys.roster) - {keys.me}
         self._ciphers: dict[tuple[PartyId, PartyId, bool], AESGCM] = {}
 
     def seal(self, to: PartyId, message: Message) -> Frame:
@@ -88,7 +87,7 @@ class Links(Secret):
             If the sender sealed what is no message.
         """
         sender, me = PartyId(sealed.sender), self._keys.me
-        if sender not in self._peers or sealed.recipient != me:
+        if sender not in self._keys.roster or sender == me or sealed.recipient != me:
             raise InvalidMessageError("a frame from or for somebody else")
         if len(sealed.body) + sum(buffer.nbytes for buffer in sealed.buffers) > self._keys.frame_bytes:
             raise InvalidMessageError("a frame longer than any that this session needs", suspects=[sender])

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..protocols.channel import Channel, Role
 from ..protocols.errors import RemoteError, SetupError
-from ..protocols.invitation import NOT_ALLOWED
+from ..protocols.invitation import NOT_ALLOWED, roster_of
 from ..protocols.key_agreement import SessionKeys
 from ..protocols.party import PartyId, Roster
 from ..protocols.protocol import Protocol
@@ -62,6 +62,11 @@ class Participant(Party):
         """Return who learns at once when this party fails."""
 
     @property
+    def opener(self) -> PartyId:
+        """Who invites this party to sessions."""
+        return self.roster.coordinator
+
+    @property
     def release_memory(self) -> ReleaseMemory:
         """What it has released."""
         if self._releases is None:
@@ -90,19 +95,20 @@ class Participant(Party):
         """Read the invitation with keys that are thrown away: it names the roster that the session's are for."""
         keys = SessionKeys(self.identity, self.roster, sealed.session, os.urandom)
         message = Links(keys).open(sealed)
-        by_coordinator = sealed.sender == self.roster.coordinator
-        if by_coordinator and isinstance(message, Invitation) and message.session == sealed.session:
+        by_opener = sealed.sender == self.opener
+        if by_opener and isinstance(message, Invitation) and message.session == sealed.session:
             return message
         raise RemoteError("a first frame that is no invitation", suspects=[sealed.sender])
 
     def _accepted_roster(self, invitation: Invitation) -> Roster:
         """Return the invitation's roster: pinned parties only, with this one and the coordinator among them."""
-        pinned = {party.name: party for party in self.roster.parties}
-        if any(pinned.get(party.name) != party for party in invitation.roster):
+        roster = roster_of(invitation)
+        if not roster.identities <= self.roster.identities:
             raise SetupError("the invitation names a party that is not pinned here")
-        roster = Roster(invitation.roster)
         if self.name not in roster.invited:
             raise SetupError("the invitation is for others")
+        if roster.asker != self.roster.asker:
+            raise SetupError("the invitation leaves out who asks")
         return roster
 
     async def _take_part(self, invitation: Invitation) -> None:
@@ -113,7 +119,7 @@ class Participant(Party):
             logger.warning("refused an invitation: %s", error)
             session, keys = self._refusing_session(invitation)
         try:
-            await self.driver.run(session, keys, first=(self.roster.coordinator, invitation))
+            await self.driver.run(session, keys, first=(self.opener, invitation))
         except TacitError as error:
             logger.info("a session ended early: %s", type(error).__name__)
         except Exception as error:  # noqa: BLE001 - the coordinator has been told; a text may hold values
@@ -134,10 +140,10 @@ class Participant(Party):
 
     def _refusing_session(self, invitation: Invitation) -> tuple[Session[bool], SessionKeys]:
         """Make a session that does nothing but refuse, so that the coordinator does not wait."""
-        coordinator = self.roster.coordinator
-        accepts: Mapping[PartyId, frozenset[Any]] = {coordinator: frozenset({Invitation})}
+        opener = self.opener
+        accepts: Mapping[PartyId, frozenset[Any]] = {opener: frozenset({Invitation})}
         keys = SessionKeys(self.identity, self.roster, invitation.session, os.urandom)
-        return self._running(invitation, refusing_role(coordinator), accepts, ()), keys
+        return self._running(invitation, refusing_role(opener), accepts, ()), keys
 
     def _running(
         self, invitation: Invitation, role: Role[bool], accepts: Accepted, tells: tuple[PartyId, ...]

@@ -54,7 +54,7 @@ def _show(line: str) -> None:
 
 def _line(event: Pass | Iterated | Lost) -> str:
     if isinstance(event, Pass):
-        return f"pass {event.number} over {len(event.holders)} holders"
+        return f"pass {event.number}" + (f" over {len(event.holders)} holders" if event.holders else "")
     if isinstance(event, Lost):
         return f"lost {', '.join(event.holders)}"
     return str(event.state)

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from ..serialization.additive_sharing_messages import FullShare, MissingShares, ShareSum, TooFewShares
 from ..serialization.codec import unsigned_digest, with_signature
-from .errors import EquivocationError, InvalidMessageError
+from ..serialization.convening_messages import ConvenedSum
+from .encoding import ArrayEncoding
+from .errors import EquivocationError, InvalidMessageError, VoidedError
 from .invitation import NO_SIGNATURE, Opened
 from .key_agreement import SessionKeys, verify
 from .limbs import Limbs, add_limbs
-from .masking_steps import add_all, mask_input, unmask
+from .masking_steps import add_all, mask_input
 from .party import PartyId
 from .secret import RandomBytes
 
@@ -30,7 +32,7 @@ SHARE = "additive share"  # purpose of the key from which a holder and an aggreg
 
 def receivers(opened: Opened) -> dict[PartyId, PartyId]:
     """Return which aggregator receives each holder's full share: they take turns, so all have equal work."""
-    aggregators = opened.roster.aggregators
+    aggregators = opened.roster.adders
     return {holder: aggregators[place % len(aggregators)] for place, holder in enumerate(opened.present)}
 
 
@@ -50,7 +52,7 @@ def deal(
     **Call once a session**: the shares follow from its keys. A holder without words voids the session, unnamed.
     """
     receiver = receivers(opened)[keys.me]
-    derived = [aggregator for aggregator in opened.roster.aggregators if aggregator != receiver]
+    derived = [aggregator for aggregator in opened.roster.adders if aggregator != receiver]
     masks = [(keys.take_pair_key(aggregator, SHARE, opened.binding), -1) for aggregator in derived]
     masked = mask_input(opened, words, masks, random_bytes=random_bytes)
     return FullShare(session=opened.session, binding=opened.binding, flag=masked.flag, vectors=masked.vectors)
@@ -70,7 +72,7 @@ def check_share(opened: Opened, holder: PartyId, share: FullShare) -> None:
     if share.session != opened.session or share.binding != opened.binding:
         suspects = [holder, opened.roster.coordinator]
         raise InvalidMessageError("a share of another session or question", suspects=suspects)
-    if not _is_as_agreed(opened, share):
+    if not is_as_agreed(opened.encodings, share):
         raise InvalidMessageError("a share of another length", culprits=[holder])
 
 
@@ -128,7 +130,7 @@ def sum_shares(
 
     **Call once a session**: sums over two sets would uncover the shares by which they differ.
     """
-    totals = _zeros(opened)
+    totals = _zeros(opened.encodings)
     for share in shares.values():
         _add(totals, share)
     derived = [holder for holder in included if holder not in shares]
@@ -170,10 +172,10 @@ def _is_founded(opened: Opened, needed: int, answer: ShareSum | TooFewShares) ->
     if not all(is_genuine(opened, *said) for said in zip(signers, answer.statements, strict=True)):
         return False
     enough = len(included_by(opened, answer.statements)) >= needed
-    return _is_as_agreed(opened, answer) and enough if isinstance(answer, ShareSum) else not enough
+    return is_as_agreed(opened.encodings, answer) and enough if isinstance(answer, ShareSum) else not enough
 
 
-def add_sums(opened: Opened, sums: Sequence[ShareSum]) -> tuple[Limbs, ...]:
+def add_sums(encodings: Sequence[ArrayEncoding], sums: Sequence[ShareSum | ConvenedSum]) -> tuple[Limbs, ...]:
     """Add the sums of all aggregators: the shares of each contribution meet, and x_u is left of them.
 
     Raises
@@ -181,27 +183,31 @@ def add_sums(opened: Opened, sums: Sequence[ShareSum]) -> tuple[Limbs, ...]:
     VoidedError
         If some holder could not contribute.
     """
-    totals = _zeros(opened)
+    totals = _zeros(encodings)
     for shares in sums:
         _add(totals, shares)
-    return unmask(opened, totals, [])
+    flag, *vectors = totals
+    if flag.any():
+        raise VoidedError
+    return tuple(encoding.from_words(words) for encoding, words in zip(encodings, vectors, strict=True))
 
 
 # Vectors
 
 
-def _is_as_agreed(opened: Opened, share: FullShare | ShareSum) -> bool:
-    expected = [(encoding.word_dtype, encoding.word_shape) for encoding in opened.encodings]
+def is_as_agreed(encodings: Sequence[ArrayEncoding], share: FullShare | ShareSum | ConvenedSum) -> bool:
+    """Whether a message has one flag, and the vectors that the encodings make."""
+    expected = [(encoding.word_dtype, encoding.word_shape) for encoding in encodings]
     return share.flag.shape == (1,) and [(v.dtype, v.shape) for v in share.vectors] == expected
 
 
-def _zeros(opened: Opened) -> list[Words]:
+def _zeros(encodings: Sequence[ArrayEncoding]) -> list[Words]:
     """Return a flag and vectors of zeros, to add to."""
     flag = np.zeros(1, dtype=np.uint64)
-    return [flag, *(np.zeros(encoding.word_shape, encoding.word_dtype) for encoding in opened.encodings)]
+    return [flag, *(np.zeros(encoding.word_shape, encoding.word_dtype) for encoding in encodings)]
 
 
-def _add(totals: list[Words], share: FullShare | ShareSum) -> None:
+def _add(totals: list[Words], share: FullShare | ShareSum | ConvenedSum) -> None:
     """Add flag and vectors, modulo the size of their words."""
     for place, vector in enumerate((share.flag, *share.vectors)):
         if vector.ndim == 1:

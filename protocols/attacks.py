@@ -60,9 +60,14 @@ def refusal(protocol: Protocol[Any], n_holders: int) -> str:
 
 
 def simulated(protocol: Protocol[Any], n_holders: int) -> Protocol[Any]:
-    """Return the protocol as it is attacked: with short keys, and without the check that refuses to start."""
+    """Return the protocol as it is attacked: with short keys, and without the check that refuses to start.
+
+    A coordinator that knows the holders can do more than one that does not, so it is the one that attacks.
+    """
     if isinstance(protocol, RingPaillier):
         protocol = dataclasses.replace(protocol, key_bits=SHORT_KEY_BITS, _minimum_key_bits=SHORT_KEY_BITS)
+    if isinstance(protocol, AdditiveSharing):
+        protocol = dataclasses.replace(protocol, at_most=None)
     return unchecked(protocol) if refusal(protocol, n_holders) else protocol
 
 

@@ -61,7 +61,7 @@ class DropoutError(ProtocolError):
     needed : int
         Holders that must be present.
     present, missing : tuple of str
-        Who is there, and who is lost.
+        Who is there, and who is lost; both empty if that is not told.
     closed : tuple of Closed
         The survivors' signed word whether they had released anything, once they have given it.
     """
@@ -78,6 +78,8 @@ class DropoutError(ProtocolError):
 
     def __str__(self) -> str:
         total = len(self.present) + len(self.missing)
+        if total == 0:
+            return f"{self.needed} parties or more needed, some are missing (not told who, or how many): {self.reason}"
         lost = ", ".join(self.missing) or "nobody"
         remedy = self.reason or "bring the missing back or start again with other holders"
         return (

@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,8 @@ NOT_ALLOWED = "its policy does not allow this session"
 ALREADY_RELEASED = "it has released this question over another set of holders"
 TOO_LATE = "the session began without it"
 UNSUITABLE = "its arrays do not suit the encoding"
+
+NOT_THE_ANSWERS = "a Begin that leaves out a party or alters an answer"
 
 NO_SIGNATURE = bytes(64)
 
@@ -122,10 +125,15 @@ class Opened:
     encodings: tuple[ArrayEncoding, ...]
     needed: int
 
-    @property
+    @cached_property
     def present(self) -> tuple[PartyId, ...]:
         """The holders that were ready, in roster order."""
         return tuple(PartyId(ready.holder) for ready in holders_ready(self.roster, self.begin))
+
+    @cached_property
+    def ephemerals(self) -> dict[PartyId, bytes]:
+        """The fresh keys of all who were ready."""
+        return {PartyId(ready.holder): ready.ephemeral for ready in self.begin.ready}
 
     @property
     def session(self) -> bytes:
@@ -314,22 +322,27 @@ def _described(ready: Ready) -> str:
     return ", ".join(f"{array.name!r} {array.dtype}{list(array.shape)}" for array in ready.arrays) or "none"
 
 
-def check_begin(invitation: Invitation, roster: Roster, own: Ready, begin: Begin, needed: int) -> None:
+def check_begin(invitation: Invitation, roster: Roster, own: Ready, begin: Begin) -> None:
+    """Refuse a `Begin` that is not the coordinator's, to this session, with a party's own answer in it."""
+    coordinator = roster.coordinator
+    if begin.session != invitation.session or not is_signed(begin, roster, coordinator):
+        raise InvalidMessageError("a Begin that does not belong to this invitation", suspects=[coordinator])
+    if next((ready for ready in begin.ready if ready.holder == own.holder), None) != own:
+        raise InvalidMessageError(NOT_THE_ANSWERS, culprits=[coordinator])
+
+
+def check_answers(invitation: Invitation, roster: Roster, begin: Begin, needed: int) -> None:
     """Refuse a `Begin` unless as many holders as needed, and all aggregators, answered this very invitation.
 
     This is where a coordinator that shows one holder another query, or another roster, is found out.
     """
     coordinator = roster.coordinator
-    if begin.session != invitation.session or not is_signed(begin, roster, coordinator):
-        raise InvalidMessageError("a Begin that does not belong to this invitation", suspects=[coordinator])
-    answers = {ready.holder: ready for ready in begin.ready}
-    ordered = [party for party in roster.invited if party in answers]
-    enough = len(holders_ready(roster, begin)) >= needed and set(roster.aggregators) <= set(answers)
     present = [ready.holder for ready in begin.ready]
-    if present != ordered or not enough or answers.get(own.holder) != own:
-        raise InvalidMessageError(
-            "a Begin that leaves out a party or alters an answer", culprits=[coordinator]
-        )
+    answered = set(present)
+    ordered = [party for party in roster.invited if party in answered]
+    enough = len(holders_ready(roster, begin)) >= needed and answered.issuperset(roster.aggregators)
+    if present != ordered or not enough:
+        raise InvalidMessageError(NOT_THE_ANSWERS, culprits=[coordinator])
     invited = digest(invitation)
     for ready in begin.ready:
         try:
@@ -344,6 +357,63 @@ def check_begin(invitation: Invitation, roster: Roster, own: Ready, begin: Begin
         )
 
 
+# What all are shown is looked at once a process: n holders are shown n answers each. Where many share a process, as
+# in a large simulation, they have one `Roster` and one `Opened` in common, for as long as any of them needs it.
+
+_rosters: WeakValueDictionary[bytes, Roster] = WeakValueDictionary()
+_opened: WeakValueDictionary[tuple[bytes, bytes, int, int], Opened] = WeakValueDictionary()
+
+
+def roster_of(invitation: Invitation) -> Roster:
+    """Return the parties of an invitation.
+
+    Raises
+    ------
+    SetupError
+        If they are no roster.
+    """
+    shown = digest(invitation)
+    roster = _rosters.get(shown)
+    if roster is None:
+        roster = _rosters[shown] = Roster(invitation.roster)
+    return roster
+
+
+def open_begun(
+    invitation: Invitation, roster: Roster, begin: Begin, needed: int, n_contributions: int
+) -> Opened:
+    """Return what all parties hold in common, if the answers in a `Begin` are what they must be.
+
+    Parameters
+    ----------
+    invitation : Invitation
+        It has been checked.
+    roster : Roster
+        The invitation's.
+    begin : Begin
+        Its signature has been checked.
+    needed : int
+        How many holders have to be ready.
+    n_contributions : int
+        From how many encodings are proven.
+
+    Raises
+    ------
+    InvalidMessageError
+        If an answer is missing, or is no signed answer to this very invitation.
+    SetupError
+        If the holders' arrays differ, or cannot be carried.
+    """
+    shown = digest(invitation), digest(begin), needed, n_contributions
+    opened = _opened.get(shown)
+    if opened is None:
+        check_answers(invitation, roster, begin, needed)
+        specifications = agreed_specifications(holders_ready(roster, begin))
+        encodings = encodings_for(invitation.encoding, specifications, n_contributions)
+        opened = _opened[shown] = Opened(invitation, begin, roster, encodings, needed)
+    return opened
+
+
 # Roles
 
 
@@ -354,8 +424,11 @@ async def open_session(
     fix_parameters: Callable[[Opening], Awaitable[Message]],
     *,
     needed: int,
+    at_most: int | None = None,
 ) -> Opened:
     """Run the coordinator's side of a session's start, with all aggregators and as many holders as needed or more.
+
+    Encodings are proven from the number of holders, or from `at_most` where that is public instead.
 
     Raises
     ------
@@ -377,7 +450,7 @@ async def open_session(
         keys.learn(party, answer.ephemeral)
     present = tuple(holder for holder in roster.holders if holder in ready)
     specifications = agreed_specifications([ready[holder] for holder in present])
-    encodings = encodings_for(invitation.encoding, specifications, len(roster.holders))
+    encodings = encodings_for(invitation.encoding, specifications, at_most or len(roster.holders))
     # Beginning
     opening = Opening(invitation.session, roster, present, encodings, needed)
     begin = Begin(
@@ -401,7 +474,7 @@ async def _gather_ready(channel: Channel, roster: Roster, needed: int) -> dict[P
         senders=roster.invited,
         at_least=needed + len(aggregators),
         within=CONTRIBUTION_SECONDS,
-        relying_on=aggregators,
+        relying_on=aggregators if roster.asker is None else (*aggregators, roster.asker),
     )
     refusals = {party: answer for party, answer in answers.items() if isinstance(answer, Refusal)}
     if refusals:
@@ -414,12 +487,17 @@ async def _gather_ready(channel: Channel, roster: Roster, needed: int) -> dict[P
 
 
 async def join_session(
-    channel: Channel, keys: SessionKeys, examine: Callable[[Invitation], Prepared], *, needed: int
+    channel: Channel,
+    keys: SessionKeys,
+    examine: Callable[[Invitation], Prepared],
+    *,
+    needed: int,
+    at_most: int | None = None,
 ) -> tuple[Opened, Prepared] | None:
     """Run a holder's or an aggregator's side of a session's start; None if it declined.
 
     `examine` checks policy and computes the contribution, which an aggregator has none of; it raises
-    `Declined` to refuse.
+    `Declined` to refuse. `at_most` is as of `open_session`.
 
     Raises
     ------
@@ -453,10 +531,7 @@ async def join_session(
     channel.send(coordinator, ready)
     # Beginning
     begin = await channel.receive(Begin, sender=coordinator)
-    check_begin(invitation, roster, ready, begin, needed)
-    for other in begin.ready:
-        if other.holder != channel.me:
-            keys.learn(PartyId(other.holder), other.ephemeral)
-    specifications = agreed_specifications(holders_ready(roster, begin))
-    encodings = encodings_for(invitation.encoding, specifications, len(roster.holders))
-    return Opened(invitation, begin, roster, encodings, needed), prepared
+    check_begin(invitation, roster, ready, begin)
+    opened = open_begun(invitation, roster, begin, needed, at_most or len(roster.holders))
+    keys.learn_all(opened.ephemerals)
+    return opened, prepared

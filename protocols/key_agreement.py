@@ -17,6 +17,7 @@ impersonate them.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
@@ -125,7 +126,7 @@ class SessionKeys(Secret):
         self._secret = X25519PrivateKey.from_private_bytes(random_bytes(KEY_BYTES))
         self.ephemeral = self._secret.public_key().public_bytes_raw()
         self.frame_bytes = FRAME_BYTES
-        self._ephemerals: dict[PartyId, bytes] = {}
+        self._ephemerals: ChainMap[PartyId, bytes] = ChainMap()
         self._shared: dict[PartyId, bytes] = {}
         self._taken: set[tuple[PartyId, str]] = set()
         self._counters: dict[PartyId, int] = {}
@@ -134,6 +135,12 @@ class SessionKeys(Secret):
         """Note a peer's fresh public key; a second, different one is an `EquivocationError`."""
         if self._ephemerals.setdefault(peer, ephemeral) != ephemeral:
             raise EquivocationError("two different session keys from one party", culprits=[peer])
+
+    def learn_all(self, ephemerals: dict[PartyId, bytes]) -> None:
+        """Note the fresh public keys of many, as `learn` does; it keeps the mapping, **which must not change**."""
+        for peer in self._ephemerals:
+            self.learn(peer, ephemerals.get(peer, self._ephemerals[peer]))
+        self._ephemerals.maps.append(ephemerals)
 
     def knows(self, peer: PartyId) -> bool:
         """Whether the peer's fresh key has been learned."""

@@ -12,10 +12,9 @@ pairwise seeds, and commitments to all. Fewer than the threshold of shares open 
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -127,11 +126,12 @@ class Epoch(Secret):
         self.identifier = opened.session
         self.terms = terms(opened.roster, opened.invitation.protocol)
         self.dealers = dealers
+        dealt = set(dealers)
         self._graph_seed = graph.seed
         self._code_keys = own.code_keys
         self._self_seeds = dict(enumerate(own.self_seeds))
         self._pair_seeds = {
-            peer: dict(enumerate(seeds)) for peer, seeds in own.pair_seeds.items() if peer in dealers
+            peer: dict(enumerate(seeds)) for peer, seeds in own.pair_seeds.items() if peer in dealt
         }
         self._shares = {dealer: dict(enumerate(rows)) for dealer, rows in shares.items()}
 
@@ -158,8 +158,8 @@ class Epoch(Secret):
         """
         if any(index not in rows for rows in self._shares.values()):
             raise MisuseError("a round of an epoch is unmasked once")
-        taken = [(dealer, rows.pop(index)) for dealer, rows in self._shares.items()]
-        chosen = [row[:KEY_BYTES] if dealer in survivors else row[KEY_BYTES:] for dealer, row in taken]
+        taken, survive = [(dealer, rows.pop(index)) for dealer, rows in self._shares.items()], set(survivors)
+        chosen = [row[:KEY_BYTES] if dealer in survive else row[KEY_BYTES:] for dealer, row in taken]
         return np.array(chosen, dtype=np.uint8).reshape(-1, KEY_BYTES)
 
     def forget(self, index: int) -> None:
@@ -170,13 +170,14 @@ class Epoch(Secret):
 
     def told(self, opened: Opened, survivors: Sequence[PartyId]) -> bytes:
         """Return a digest of what this holder was told: who has dealt, in which graph, and who survives."""
-        names = b"".join(_named(holder) for holder in ("", *self.dealers, "", *survivors))
+        names = _joined(self.dealers, tuple(survivors))
         return hashlib.sha256(opened.binding + self.identifier + self._graph_seed + names).digest()
 
     def code(self, sender: PartyId, recipient: PartyId, told: bytes) -> bytes:
-        """Authenticate, from this holder or to it, what the sender was told: HMAC-SHA256, 32 bytes."""
+        """Authenticate, from this holder or to it, what the sender was told: keyed BLAKE2b (RFC 7693), 32 bytes."""
         key = self._code_keys.get(sender) or self._code_keys[recipient]  # there is none of this holder's own
-        return hmac.digest(key, b"tacit survivors" + _named(sender) + _named(recipient) + told, "sha256")
+        content = bytes([sender < recipient]) + told  # the key is the pair's, for both directions
+        return hashlib.blake2b(content, key=key, digest_size=KEY_BYTES, person=b"tacit survivors").digest()
 
 
 class OwnSecrets(Secret):
@@ -275,11 +276,11 @@ def open_shares(
         If the dealers are not as many as needed of those present, or a share cannot be opened.
     """
     me, coordinator = keys.me, opened.roster.coordinator
-    dealers = tuple(PartyId(name) for name in received.dealers)
-    ordered = tuple(holder for holder in opened.present if holder in dealers)
-    if dealers != ordered or me not in dealers or len(dealers) < opened.needed:
+    named = set(received.dealers)
+    dealers = tuple(holder for holder in opened.present if holder in named)
+    if dealers != received.dealers or me not in named or len(dealers) < opened.needed:
         raise InvalidMessageError("dealers who cannot be those of this session", culprits=[coordinator])
-    near = [holder for holder in graph.neighbours[me] if holder in dealers]
+    near = [holder for holder in graph.neighbours[me] if holder in named]
     if len(received.sealed) != len(near):
         raise InvalidMessageError("another number of shares than of neighbours", culprits=[coordinator])
     sealed = dict(zip(near, received.sealed, strict=True))
@@ -288,7 +289,7 @@ def open_shares(
         if dealer in sealed
         else own.shares[dealer]
         for dealer in graph.keepers[me]
-        if dealer in dealers
+        if dealer in named
     }
     n_rounds = len(own.self_seeds)
     for dealer, share in shares.items():
@@ -329,10 +330,11 @@ def cut(joined: bytes) -> list[bytes]:
     return [joined[at : at + KEY_BYTES] for at in range(0, len(joined), KEY_BYTES)]
 
 
-def _named(holder: str) -> bytes:
-    """Return a name after its length."""
-    name = holder.encode()
-    return len(name).to_bytes(4, "big") + name
+@lru_cache(maxsize=4)
+def _joined(*lists: tuple[str, ...]) -> bytes:
+    """Return lists of names as bytes, each name after its length, each list after an empty one; once a process."""
+    names = [name.encode() for listed in lists for name in ("", *listed)]
+    return b"".join(len(name).to_bytes(4, "big") + name for name in names)
 
 
 def octets(rows: Sequence[bytes]) -> Octets:

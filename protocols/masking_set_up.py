@@ -12,6 +12,7 @@ found out by the shares, which do not open, and again by every round's codes ove
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 from ..serialization.pairwise_masking_messages import (
@@ -202,7 +203,12 @@ def _graph(opened: Opened, neighbourhood: Neighbourhood, seeds: Mapping[PartyId,
     if not seeds:
         near = {holder: tuple(peer for peer in present if peer != holder) for holder in present}
         return Graph(near, dict.fromkeys(present, present), neighbourhood.threshold, b"")
-    seed = graphs.joint_seed(seeds)
+    return _sparse_graph(present, neighbourhood, graphs.joint_seed(seeds))
+
+
+@lru_cache(maxsize=1)
+def _sparse_graph(present: tuple[PartyId, ...], neighbourhood: Neighbourhood, seed: bytes) -> Graph:
+    """Place all holders; once a process, which in a large simulation is that of many."""
     around = graphs.harary_neighbours(graphs.shuffled(present, seed), neighbourhood.degree)
     places = {holder: place for place, holder in enumerate(present)}
     near = {holder: tuple(sorted(around[holder], key=places.__getitem__)) for holder in present}

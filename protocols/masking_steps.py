@@ -127,11 +127,11 @@ def check_survivors(
     InvalidMessageError
         Naming the coordinator.
     """
-    named = tuple(PartyId(name) for name in survivors)
-    ordered = tuple(holder for holder in opened.present if holder in epoch.dealers and holder in named)
-    if named != ordered or me not in named or len(named) < opened.needed:
+    named = set(survivors).intersection(epoch.dealers)
+    ordered = tuple(holder for holder in opened.present if holder in named)
+    if tuple(survivors) != ordered or me not in named or len(ordered) < opened.needed:
         raise InvalidMessageError("survivors who cannot be", culprits=[opened.roster.coordinator])
-    return named
+    return ordered
 
 
 def survivor_codes(opened: Opened, me: PartyId, epoch: Epoch, survivors: Sequence[PartyId]) -> Octets:

@@ -193,6 +193,11 @@ class Protocol(ABC, Generic[Memory]):
         return 0
 
     @property
+    def at_most(self) -> int | None:
+        """The public bound on the holders, if the coordinator is kept from knowing how many there are."""
+        return None
+
+    @property
     def accepts_with_aggregators(
         self,
     ) -> tuple[Collection[type[Message]], Collection[type[Message]], Collection[type[Message]]]:
@@ -240,6 +245,21 @@ class Protocol(ABC, Generic[Memory]):
         """Return how many contributions of so many holders a sum needs; all of them by default."""
         return n_holders
 
+    def contributions(self, n_holders: int) -> int:
+        """Return of how many contributions encodings must carry the sum: all, or the public bound on them."""
+        return n_holders if self.at_most is None else self.at_most
+
+    def check_asked(self, invitation: Invitation, roster: Roster) -> None:
+        """Refuse an invitation to what this role does not do: all others would have consented to something else.
+
+        Raises
+        ------
+        Declined
+            If it asks for other options.
+        """
+        if invitation.protocol != self.options:
+            raise Declined(NOT_ALLOWED, "the invitation asks for other options than this role's")
+
     async def afterwards(self, channel: Channel, opened: Opened, memory: Memory) -> None:
         """Do, at a holder and after its session, what makes the next one faster; nothing by default."""
 
@@ -276,7 +296,7 @@ class Protocol(ABC, Generic[Memory]):
         self.check_number(len(holders))
 
     def check_roster(self, roster: Roster) -> None:
-        """Refuse a roster of too few holders, or of other aggregators than asked for.
+        """Refuse a roster of too few holders, or of other aggregators than asked for, or with an asker if none may be.
 
         Raises
         ------
@@ -284,9 +304,13 @@ class Protocol(ABC, Generic[Memory]):
             Also if an option does not suit so many.
         """
         self.check_number(len(roster.holders))
-        if len(roster.aggregators) != self.aggregators:
+        if len(roster.adders) != self.aggregators:
             raise SetupError(
-                f"{self.title} takes {self.aggregators} aggregators, the roster has {len(roster.aggregators)}"
+                f"{self.title} takes {self.aggregators} aggregators, the roster has {len(roster.adders)}"
+            )
+        if (roster.asker is None) != (self.at_most is None):
+            raise SetupError(
+                "who asks without knowing the holders takes AdditiveSharing(at_most=…), and nobody else does"
             )
 
 
@@ -303,7 +327,8 @@ def accepted_by_holder(
     protocol: Protocol[Any], roster: Roster, me: PartyId
 ) -> dict[PartyId, frozenset[type[Message]]]:
     """Return the kinds of message that a holder's session takes from each other party."""
-    accepts = {holder: frozenset(protocol.accepts[2]) for holder in roster.holders if holder != me}
+    accepts = dict.fromkeys(roster.holders, frozenset(protocol.accepts[2]))
+    del accepts[me]
     accepts |= dict.fromkeys(roster.aggregators, frozenset())
     return accepts | {roster.coordinator: frozenset({Invitation, Begin, Finished, *protocol.accepts[1]})}
 
@@ -313,9 +338,13 @@ def accepted_by_aggregator(
 ) -> dict[PartyId, frozenset[type[Message]]]:
     """Return the kinds of message that an aggregator's session takes from each other party."""
     from_holder, from_aggregator, _ = map(frozenset, protocol.accepts_with_aggregators)
-    accepts = dict.fromkeys(roster.holders, from_holder)
-    accepts |= {other: from_aggregator for other in roster.aggregators if other != me}
-    return accepts | {roster.coordinator: frozenset({Invitation, Begin, Finished})}
+    accepts: dict[PartyId, frozenset[type[Message]]] = {}
+    accepts |= dict.fromkeys(roster.holders, from_holder)
+    accepts |= {other: from_aggregator for other in roster.adders if other != me}
+    if roster.asker is not None:
+        accepts[roster.asker] = frozenset()
+    from_coordinator = frozenset({Invitation, Begin, Finished})
+    return accepts | {roster.coordinator: from_coordinator | accepts.get(roster.coordinator, frozenset())}
 
 
 def coordinator_role(
@@ -341,21 +370,15 @@ def coordinator_role(
             lambda opening: protocol.fix_parameters(channel, opening, memory),
             needed=protocol.needed(n_holders) if go_on else n_holders,
         )
-        _expect_frames(protocol, opened, keys)
+        expect_frames(protocol, opened, keys)
         try:
             summed = await protocol.coordinator(channel, opened, keys, memory)
         except DropoutError as loss:
             loss.closed = await close_session(channel, opened, loss)
             raise
-        totals = zip(opened.encodings, summed.words, strict=True)
-        arrays = {encoding.name: encoding.decode(total) for encoding, total in totals}
+        arrays, clipped = decoded(opened.encodings, summed.words)
         finished = Finished(session=opened.session, released=True)
         channel.broadcast([*opened.present, *opened.roster.aggregators], finished)
-        clipped = {
-            encoding.name: encoding.clipped(total)
-            for encoding, total in zip(opened.encodings, summed.words, strict=True)
-            if isinstance(encoding, QuantizedArray)
-        }
         return Aggregate(arrays, summed.holders, opened.session, opened.binding, clipped, summed.suspects)
 
     return role
@@ -377,17 +400,17 @@ def holder_role(
         released = True
 
     def examine_options(invitation: Invitation) -> Prepared:
-        _check_options(protocol, invitation)
+        check_options(protocol, invitation, keys.roster)
         return examine(invitation)
 
     async def take_part(channel: Channel) -> bool:
         protocol.check_roster(keys.roster)
         needed = protocol.needed(len(keys.roster.holders))
-        joined = await join_session(channel, keys, examine_options, needed=needed)
+        joined = await join_session(channel, keys, examine_options, needed=needed, at_most=protocol.at_most)
         if joined is None:
             return False
         opened, prepared = joined
-        _expect_frames(protocol, opened, keys)
+        expect_frames(protocol, opened, keys)
         await protocol.holder(
             channel,
             opened,
@@ -425,18 +448,20 @@ def aggregator_role(
     """
 
     def nothing_of_its_own(invitation: Invitation) -> Prepared:
-        _check_options(protocol, invitation)
+        check_options(protocol, invitation, keys.roster)
         examine(invitation)
         return Prepared((), ())
 
     async def take_part(channel: Channel) -> bool:
         protocol.check_roster(keys.roster)
         needed = protocol.needed(len(keys.roster.holders))
-        joined = await join_session(channel, keys, nothing_of_its_own, needed=needed)
+        joined = await join_session(
+            channel, keys, nothing_of_its_own, needed=needed, at_most=protocol.at_most
+        )
         if joined is None:
             return False
         opened, _ = joined
-        _expect_frames(protocol, opened, keys)
+        expect_frames(protocol, opened, keys)
         await protocol.aggregator(
             channel, opened, keys, memory, release=lambda holders: release(opened.invitation, holders)
         )
@@ -449,7 +474,17 @@ def aggregator_role(
     return role
 
 
-def _expect_frames(protocol: Protocol[Any], opened: Opened, keys: SessionKeys) -> None:
+def decoded(
+    encodings: Sequence[ArrayEncoding], words: Sequence[Limbs]
+) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
+    """Return the totals as arrays by their names, and how many values were clipped, where an encoding counts them."""
+    totals = list(zip(encodings, words, strict=True))
+    arrays = {encoding.name: encoding.decode(total) for encoding, total in totals}
+    counted = [(encoding, total) for encoding, total in totals if isinstance(encoding, QuantizedArray)]
+    return arrays, {encoding.name: encoding.clipped(total) for encoding, total in counted}
+
+
+def expect_frames(protocol: Protocol[Any], opened: Opened, keys: SessionKeys) -> None:
     """Let frames be as long as this session's vectors make them: a bundle has a frame of every holder's."""
     n_holders = len(opened.roster.holders)
     longest = n_holders * protocol.cost(n_holders, opened.encodings).bytes_sent_by_holder
@@ -471,14 +506,13 @@ def check_encoding(protocol: Protocol[Any], encoding: Message | None) -> None:
         )
 
 
-def _check_options(protocol: Protocol[Any], invitation: Invitation) -> None:
-    """Decline an invitation to what this role does not do: all others would have consented to something else."""
+def check_options(protocol: Protocol[Any], invitation: Invitation, roster: Roster) -> None:
+    """Decline an invitation to what this role does not do, or to an encoding that shows more than it should."""
     try:
         check_encoding(protocol, invitation.encoding)
     except SetupError as error:
         raise Declined(NOT_ALLOWED, str(error)) from None
-    if invitation.protocol != protocol.options:
-        raise Declined(NOT_ALLOWED, "the invitation asks for other options than this role's")
+    protocol.check_asked(invitation, roster)
 
 
 async def _until_the_end(channel: Channel, coordinator: PartyId, part: Awaitable[bool]) -> bool:

@@ -104,6 +104,7 @@ class Session(Generic[R]):
         self._wait_ends: float | None = None
         self._working = False
         self._slots: dict[tuple[type[Message], PartyId], Message] = {}
+        self._awaited: dict[PartyId, None] = {}  # from whom the present wait has nothing yet, in its order
         self._lost: dict[PartyId, str | None] = {}
         self._told: set[PartyId] = set()
 
@@ -155,6 +156,8 @@ class Session(Generic[R]):
         slot = (type(message), sender)
         if self._slots.setdefault(slot, message) != message:
             return self._fail_with(EquivocationError("two different messages in one slot", culprits=[sender]))
+        if self.waiting_for is not None and type(message) in self.waiting_for.kinds:
+            self._awaited.pop(sender, None)
         return self._advance(now)
 
     def refuse(self, sender: PartyId, problem: str) -> Step:
@@ -183,9 +186,7 @@ class Session(Generic[R]):
         if self.outcome is not None or self._coroutine is None:
             return Step()
         if self._ends is not None and now >= self._ends:
-            waited = self.waiting_for.senders if self.waiting_for else ()
-            missing = [party for party in waited if not self._arrived(party)]
-            return self._fail_with(self._dropout(missing, reason="the session's time is over"))
+            return self._fail_with(self._dropout(self._awaited, reason="the session's time is over"))
         return self._advance(now)
 
     def computed(self, result: Any, now: float, *, error: BaseException | None = None) -> Step:
@@ -205,28 +206,26 @@ class Session(Generic[R]):
 
     # Inside
 
-    def _arrived(self, sender: PartyId) -> Message | None:
-        """Return what the present wait has from a sender."""
-        kinds = self.waiting_for.kinds if self.waiting_for else ()
-        found = (self._slots.get((kind, sender)) for kind in kinds)
-        return next((message for message in found if message is not None), None)
+    def _answers(self, wait: Wait) -> dict[PartyId, Message]:
+        """Return what has come for a wait; of several kinds, the first."""
+        slots = ((sender, (kind, sender)) for sender in wait.senders for kind in reversed(wait.kinds))
+        return {sender: self._slots[slot] for sender, slot in slots if slot in self._slots}
 
     def _advance(self, now: float) -> Step:
         """End the present wait if it can end, successfully or not."""
-        wait = self.waiting_for
+        wait, missing = self.waiting_for, self._awaited
         if wait is None:
             return Step()
-        found = {sender: message for sender in wait.senders if (message := self._arrived(sender)) is not None}
-        missing = [sender for sender in wait.senders if sender not in found]
-        if not missing and len(found) >= wait.at_least:
-            return self._resume(now, found)
+        n_found = len(wait.senders) - len(missing)
+        n_alive = len(missing.keys() - self._lost.keys())
         fatal = [party for party in self._lost if party in wait.relying_on]
         overdue = self._wait_ends is not None and now >= self._wait_ends
-        alive = [sender for sender in missing if sender not in self._lost]
-        if fatal or len(found) + len(alive) < wait.at_least:
+        if n_found >= wait.at_least and not missing:
+            return self._resume(now, self._answers(wait))
+        if fatal or n_found + n_alive < wait.at_least:
             return self._resume(now, error=self._loss(fatal or [s for s in missing if s in self._lost]))
-        if (overdue or not alive) and len(found) >= wait.at_least:
-            return self._resume(now, found)
+        if n_found >= wait.at_least and (overdue or not n_alive):
+            return self._resume(now, self._answers(wait))
         if overdue:
             return self._resume(now, error=self._dropout(missing, reason="no answer in time"))
         return Step()
@@ -249,6 +248,7 @@ class Session(Generic[R]):
     def _resume(self, now: float, value: Any = None, error: BaseException | None = None) -> Step:
         """Run the role until it asks for something that is not there yet, or ends."""
         self.waiting_for = self._wait_ends = None
+        self._awaited = {}
         if self._coroutine is None:
             raise MisuseError("a session is started before anything else")
         try:
@@ -264,6 +264,8 @@ class Session(Generic[R]):
         if not isinstance(wanted, Wait):
             return self._resume(now, error=MisuseError("a role awaits nothing but its channel"))
         self.waiting_for = wanted
+        answered = self._answers(wanted)
+        self._awaited = dict.fromkeys(sender for sender in wanted.senders if sender not in answered)
         self._wait_ends = None if wanted.within is None else now + wanted.within
         sent = self._take_queued()
         onward = self._advance(now)

@@ -18,7 +18,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..protocols.errors import AbortedError, EquivocationError, MisuseError
-from ..protocols.invitation import ALREADY_RELEASED, is_signed
+from ..protocols.invitation import ALREADY_RELEASED, is_signed, roster_of
 from ..protocols.party import PartyId, Roster
 from ..serialization.codec import digest
 from ..serialization.encoding_parameters import AutoRange
@@ -66,7 +66,8 @@ class ReleaseMemory:
             Holders without whose release a total may exist, those who lie included.
         """
         with self._lock:
-            allowed = self._allows(invitation, frozenset(Roster(invitation.roster).holders), dispensable)
+            invited = frozenset(roster_of(invitation).holders)
+            allowed = self._allows(invitation, invited, dispensable, shrinks=True)
             if allowed:
                 self._examined[invitation.session] = dispensable
             if len(self._examined) > EXAMINED_KEPT:  # of sessions that broke off before a release
@@ -91,7 +92,8 @@ class ReleaseMemory:
         MisuseError
             If `allows` was not asked about this session, or its release was over fewer holders.
         AbortedError
-            If the question was released over more holders than are left now.
+            If the question was released over more holders than are left now; or over others, where a convener
+            invites all every time and cannot know who will be there.
         EquivocationError
             If, since then, the question was released over another set: the coordinator has opened two
             sessions at once.
@@ -105,14 +107,14 @@ class ReleaseMemory:
             if dispensable is None or not (earlier is None or set(holders) <= earlier.holders):
                 raise MisuseError("a release is examined before it is recorded, and never grows")
             if not self._allows(invitation, frozenset(holders), dispensable, besides=earlier):
-                roster = Roster(invitation.roster)
-                if set(holders) < set(roster.holders):
+                roster = roster_of(invitation)
+                if set(holders) < set(roster.holders) or roster.asker is not None:
                     raise AbortedError(party=self._me, reason=ALREADY_RELEASED)
                 raise EquivocationError(
                     "two sessions at once on one question, over different holders",
                     culprits=[roster.coordinator],
                 )
-            aggregators = frozenset(Roster(invitation.roster).aggregators)
+            aggregators = frozenset(roster_of(invitation).aggregators)
             release = Release(invitation.session, frozenset(holders), dispensable, aggregators)
             others = [other for other in releases if other is not earlier]
             self._releases[question(invitation)] = [*others, release]
@@ -123,16 +125,20 @@ class ReleaseMemory:
         holders: frozenset[PartyId],
         dispensable: int,
         besides: Release | None = None,
+        shrinks: bool = False,
     ) -> bool:
-        aggregators = frozenset(Roster(invitation.roster).aggregators)
+        roster = roster_of(invitation)
+        aggregators, adds = frozenset(roster.aggregators), self._me in roster.adders
 
         def harmless(release: Release) -> bool:
             if release is besides:
                 return True
-            if self._me not in aggregators and (release.aggregators or aggregators):
+            if not adds and (release.aggregators or aggregators):
                 # Over whom the sum was, or will be, the aggregators agree; each answers over one set only.
                 return release.aggregators == aggregators
-            same = release.holders == holders and release.aggregators == aggregators
+            # A convener invites the lost as well: whether the set is the same shows when it is released.
+            fits = release.holders <= holders if shrinks and roster.asker else release.holders == holders
+            same = fits and release.aggregators == aggregators
             least = max(dispensable, release.dispensable)
             return same or cannot_exist(release, invitation.previous, self._roster, dispensable=least)
 

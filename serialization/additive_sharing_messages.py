@@ -26,6 +26,9 @@ class AdditiveSharingOptions(Message):
 
     aggregators: Annotated[int, Between(2, 100)]
     colluding: int  # n_C, the holders that may pool with the coordinator
+    at_most: Annotated[int, Between(3, 2**32 - 1)] | None = (
+        None  # holders; None: the coordinator knows how many
+    )
 
 
 @message("AggregationParameters", version=1)

@@ -53,7 +53,7 @@ class GraphCommitment(Message):
     commitment: Annotated[bytes, Size(32)]
 
 
-@message("GraphCommitments", version=1)
+@message("GraphCommitments", version=1, public=True)
 class GraphCommitments(Message):
     """All commitments, before anybody opens one."""
 
@@ -69,7 +69,7 @@ class GraphSeed(Message):
     seed: Annotated[bytes, Size(32)]
 
 
-@message("GraphSeeds", version=1)
+@message("GraphSeeds", version=1, public=True)
 class GraphSeeds(Message):
     """All parts of the seed."""
 
@@ -107,7 +107,7 @@ class MaskedInput(Message):
     vectors: tuple[NDArray[Any], ...]  # y_u: words of 32 or 64 bits, or rows of limbs
 
 
-@message("Survivors", version=1)
+@message("Survivors", version=1, public=True)
 class Survivors(Message):
     """Whose contributions are in the sum: those delivered in time."""
 

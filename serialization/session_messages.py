@@ -28,7 +28,7 @@ class Party(Message):
     """A party's name, what it is, and its two public keys."""
 
     name: Annotated[str, AtMost(100)]
-    kind: Annotated[str, OneOf("coordinator", "holder", "aggregator", "repository")]
+    kind: Annotated[str, OneOf("coordinator", "holder", "aggregator", "asker", "repository")]
     verify_key: Annotated[bytes, Size(32)]  # Ed25519
     agreement_key: Annotated[bytes, Size(32)]  # static X25519
 

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,11 +38,16 @@ class Import:
         return not self.relative and self.top not in {*sys.stdlib_module_names, "tacit", *BESIDES}
 
 
-def imports(path: PurePosixPath, source: str) -> Iterator[Import]:
+@cache
+def imports(path: PurePosixPath, source: str) -> tuple[Import, ...]:
     """All imports of a file of the package, wherever they stand: also in functions and for types only.
 
     `path` is relative to the root. A relative import that leaves the package has the top "<outside>".
     """
+    return tuple(_imports(path, source))
+
+
+def _imports(path: PurePosixPath, source: str) -> Iterator[Import]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (Import(node.lineno, alias.name, relative=False) for alias in node.names)

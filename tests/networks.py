@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from tacit.protocols.channel import Role
 from tacit.protocols.invitation import Opened, Prepared, encodings_for, invite, prepare
 from tacit.protocols.key_agreement import Identity, SessionKeys
 from tacit.protocols.party import PartyId, Roster
@@ -34,6 +35,12 @@ COORDINATOR = PartyId("k")
 M = TypeVar("M", bound=Message)
 
 
+@cache
+def identity(name: str, kind: str) -> Identity:
+    """The identity of a party in all runs: it does not follow the seed."""
+    return Identity(name, kind, random.Random(f"identity {name}").randbytes)
+
+
 @dataclass
 class Network:
     """A coordinator `k`, some holders with contributions, and `aggregator-1`, … if the protocol has some.
@@ -55,15 +62,14 @@ class Network:
     released: list[str] = field(default_factory=list)
     released_over: dict[str, tuple[PartyId, ...]] = field(default_factory=dict)
     roles: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    around: Mapping[str, Callable[[Role[Any]], Role[Any]]] = field(default_factory=dict)
     faults: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         kinds = {COORDINATOR: "coordinator", **dict.fromkeys(self.contributions, "holder")}
         kinds |= {f"aggregator-{i + 1}": "aggregator" for i in range(self.protocol.aggregators)}
         for name, kind in kinds.items():
-            if name not in self.identities:
-                # Identities do not follow the seed: runs with other seeds reuse them.
-                self.identities[name] = Identity(name, kind, random.Random(f"identity {name}").randbytes)
+            self.identities.setdefault(name, identity(name, kind))
             self.memories.setdefault(name, self.protocol.memory())
         self.roster = Roster(tuple(self.identities[name].public for name in kinds))
         self.simulation = Simulation(self.seed, **self.faults)
@@ -102,7 +108,7 @@ class Network:
         )
         self.simulation.add(
             COORDINATOR,
-            self.roles.get(COORDINATOR, honest_coordinator),
+            self._role(COORDINATOR, honest_coordinator),
             accepts=accepted_by_coordinator(self.protocol, self.roster),
             dies_after=self.dies_after.get(COORDINATOR),
         )
@@ -116,7 +122,7 @@ class Network:
             )
             self.simulation.add(
                 name,
-                self.roles.get(name, honest),
+                self._role(name, honest),
                 accepts=accepted_by_holder(self.protocol, self.roster, PartyId(name)),
                 tell=(COORDINATOR, *self.roster.aggregators),
                 dies_after=self.dies_after.get(name),
@@ -136,12 +142,16 @@ class Network:
         )
         self.simulation.add(
             name,
-            self.roles.get(name, honest),
+            self._role(name, honest),
             accepts=accepted_by_aggregator(self.protocol, self.roster, name),
             tell=(COORDINATOR,),
             dies_after=self.dies_after.get(name),
             dies_before=self.dies_before.get(name),
         )
+
+    def _role(self, name: str, honest: Role[Any]) -> Role[Any]:
+        role = self.roles.get(name, honest)
+        return self.around[name](role) if name in self.around else role
 
     def _release(self, name: str, invitation: Invitation, holders: Collection[PartyId]) -> None:
         self.released.append(name)

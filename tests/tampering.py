@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,12 @@ def flipped(sent: Sent, place: random.Random) -> Frame:
     return Frame(bytes(octets), frame.buffers)
 
 
-def mutations(value: Any) -> Iterator[Any]:
-    """Values a little different from one of a message's fields."""
+def mutations(value: Any, dtypes: Collection[Any] = (np.uint8,)) -> Iterator[Any]:
+    """Values a little different from one of a message's fields, or from arrays of these types in it."""
     match value:
         case Message():
             for entry in value.message_fields:
-                for changed in mutations(getattr(value, entry.name)):
+                for changed in mutations(getattr(value, entry.name), dtypes):
                     try:
                         yield dataclasses.replace(value, **{entry.name: changed})  # type: ignore[type-var]
                     except TacitError:
@@ -48,12 +48,12 @@ def mutations(value: Any) -> Iterator[Any]:
             yield bytes([*value[:-1], value[-1] ^ 1]) if value else b"\0"
         case str():
             yield from (value + "x", "")
-        case np.ndarray() if value.size and value.dtype == np.uint8:
+        case np.ndarray() if value.size and value.dtype in dtypes:
             changed = value.copy()
             changed.flat[-1] ^= 1
-            yield from (changed, value[:0], np.vstack([value, value]))
+            yield from (changed, value[:0], np.concatenate([value, value]), value[None])
         case tuple() if value:
             yield from (value[:-1], (*value, value[0]), *([value[::-1]] if len(value) > 1 else []))
-            yield from ((changed, *value[1:]) for changed in mutations(value[0]))
+            yield from ((changed, *value[1:]) for changed in mutations(value[0], dtypes))
         case None:
             yield FixedPoint(10.0)

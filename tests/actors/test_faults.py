@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -174,46 +175,63 @@ def alive(processes: dict[int, str]) -> list[str]:
     return names
 
 
-@pytest.fixture
-def program(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    """Starts a program of its own, with its own Ray."""
-    running: list[subprocess.Popen[str]] = []
+PROGRAM = """
+import pathlib, time
+import tacit
 
-    def start(body: str) -> subprocess.Popen[str]:
-        script = tmp_path / "program.py"
-        script.write_text(PROGRAM.format(folder=str(tmp_path), body=textwrap.indent(body, "    ")))
+folder = pathlib.Path({folder!r})
+
+def slow(rows):
+    (folder / str(rows)).touch()
+    time.sleep(60)
+    return rows
+
+with tacit.simulate({{"a": 1, "b": 20, "c": 300}}, tacit.RingPaillier(key_bits=2048)) as federation:
+{body}
+"""
+INTERRUPTED = "federation.sum(slow)"
+FAILING = """\
+print(federation.sum(lambda rows: rows), federation._temporary.name, flush=True)
+while not (folder / "go").exists():
+    time.sleep(0.02)
+raise KeyError("mine")
+"""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of its own, with its own Ray, and the folder through which it is spoken with."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+
+    @staticmethod
+    def start(body: str, folder: Path) -> Program:
+        script = folder / "program.py"
+        script.write_text(PROGRAM.format(folder=str(folder), body=textwrap.indent(body, "    ")))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         started = subprocess.Popen(
             [sys.executable, str(script)],
-            cwd=tmp_path,
+            cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
-        running.append(started)
-        return started
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
+        return Program(started, folder)
 
 
-PROGRAM = """
-import pathlib, time
-import tacit
-
-def slow(rows):
-    pathlib.Path({folder!r}, str(rows)).touch()
-    time.sleep(60)
-    return rows
-
-with tacit.simulate({{"a": 1, "b": 20, "c": 300}}, tacit.RingPaillier(key_bits=2048)) as federation:
-    pathlib.Path({folder!r}, "started").touch()
-{body}
-"""
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Program]]:
+    """Both programs: they take long to start, and do so at the same time."""
+    running = {
+        body: Program.start(body, tmp_path_factory.mktemp("program")) for body in (INTERRUPTED, FAILING)
+    }
+    yield running
+    for program in running.values():
+        program.process.kill()
+        program.process.communicate()
 
 
 def wait_for(paths: list[Path], process: subprocess.Popen[str]) -> None:
@@ -231,11 +249,9 @@ def wait_until_gone(processes: dict[int, str]) -> list[str]:
     return alive(processes)
 
 
-def test_interrupted_program_leaves_no_process(
-    program: Callable[[str], subprocess.Popen[str]], tmp_path: Path
-) -> None:
-    process = program("federation.sum(slow)")
-    wait_for([tmp_path / name for name in ("1", "20", "300")], process)
+def test_interrupted_program_leaves_no_process(programs: dict[str, Program]) -> None:
+    process, folder = programs[INTERRUPTED].process, programs[INTERRUPTED].folder
+    wait_for([folder / name for name in ("1", "20", "300")], process)
     below = descendants(process.pid)
     assert len(below) > 5
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does at Ctrl-C
@@ -245,23 +261,14 @@ def test_interrupted_program_leaves_no_process(
     assert wait_until_gone(below) == []
 
 
-def test_program_that_fails_leaves_no_process(
-    program: Callable[[str], subprocess.Popen[str]], tmp_path: Path
-) -> None:
-    body = f"""\
-        print(federation.sum(lambda rows: rows), federation._temporary.name, flush=True)
-        while not pathlib.Path({str(tmp_path)!r}, "go").exists():
-            time.sleep(0.02)
-        raise KeyError("mine")
-    """
-    process = program(textwrap.dedent(body))
-    wait_for([tmp_path / "started"], process)
+def test_program_that_fails_leaves_no_process(programs: dict[str, Program]) -> None:
+    process, folder = programs[FAILING].process, programs[FAILING].folder
     assert process.stdout is not None
     total, temporary = process.stdout.readline().split()
     below = descendants(process.pid)
     assert len(below) > 5
     assert Path(temporary).is_dir()
-    (tmp_path / "go").touch()
+    (folder / "go").touch()
     _, told = process.communicate()
     assert total == "321"
     assert told.rstrip().endswith("KeyError: 'mine'")

@@ -61,7 +61,7 @@ def others(running_ray: str, folder: Path) -> Iterator[dict[str, tacit.Federatio
     with ExitStack() as stack:
         yield {
             "2048 bits": stack.enter_context(tacit.simulate(SITES, short, repository=folder)),
-            "masks off": stack.enter_context(tacit.simulate(SITES, unmasked)),
+            "masks off": stack.enter_context(tacit.simulate(SITES, unmasked, holders_per_actor=3)),
         }
 
 
@@ -128,7 +128,6 @@ def test_fit_has_the_bits_of_the_simulator(fitted: tuple[tacit.Fit, list[Event]]
             contributions,
             seed=next(seeds),
             memories=first.memories,
-            identities=first.identities,
         )
         return network.aggregate().arrays
 
@@ -394,7 +393,8 @@ def test_folder_is_opened_again_by_another_federation(
     version = first.repository.save(fitted[0], "risk")
     first.sum(len)
     monkeypatch.chdir(folder.parent)
-    with tacit.simulate(SITES, tacit.RingPaillier(2048), repository=folder.name) as second:
+    short = tacit.RingPaillier(key_bits=2048)
+    with tacit.simulate(SITES, short, repository=folder.name, holders_per_actor=3) as second:
         assert second.repository.load("risk", version).to_dict() == fitted[0].to_dict()
         assert second.ledger == first.ledger
         repository = second.repository

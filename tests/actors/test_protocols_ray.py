@@ -6,7 +6,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,28 +20,51 @@ from tacit.models.poisson import poisson_nll, poisson_sites
 
 pytestmark = pytest.mark.ray
 
-PROTOCOLS = [
-    tacit.RingPaillier(key_bits=2048),
-    tacit.PairwiseMasking(),
-    tacit.SecretSharing(),
-    tacit.AdditiveSharing(),
-]
-TEN = {f"h{i}": np.array([0.1 + i, 1e300, -(10.0**-i)]) for i in range(10)}
+# Of whom one may be lost: a holder without rows adds nothing to any sum.
+SITES = {**poisson_sites(), "site-4": np.array([], dtype=np.int64)}
+TEN = {f"h{i}": np.zeros(i) for i in range(10)}
 
 
-def answers(protocol: Any) -> tuple[str, ...]:
+@pytest.fixture(scope="module")
+def federations(running_ray: str) -> Iterator[dict[str, tacit.Federation]]:
+    """One of each protocol, with processes of their own where some will be killed."""
+    chosen: list[tuple[Any, int]] = [
+        (tacit.RingPaillier(key_bits=2048), 4),
+        (tacit.PairwiseMasking(), 4),
+        (tacit.SecretSharing(), 1),
+        (tacit.AdditiveSharing(), 1),
+    ]
+    with ExitStack() as stack:
+        yield {
+            protocol.title: stack.enter_context(
+                tacit.simulate(SITES, protocol, on_dropout="continue", holders_per_actor=together)
+            )
+            for protocol, together in chosen
+        }
+
+
+def answers(federation: tacit.Federation) -> tuple[str, ...]:
     """A fit and a sum, to the last bit."""
     model = tacit.MaximumLikelihood(poisson_nll, start={"lambda": 5.0}, bounds={"lambda": (0, None)})
-    with tacit.simulate(poisson_sites(), protocol) as federation:
-        fit = federation.fit(model)
-        total = federation.sum(lambda counts: float(counts.sum()) * 0.1)
+    fit = federation.fit(model)
+    total = federation.sum(lambda counts: float(counts.sum()) * 0.1)
     return fit.params["lambda"].hex(), fit.bse["lambda"].hex(), fit.llf.hex(), float(total).hex()
 
 
-def test_every_protocol_gives_the_same_bits(running_ray: str) -> None:
-    first, *others = [answers(protocol) for protocol in PROTOCOLS]
+def test_every_protocol_gives_the_same_bits(federations: dict[str, tacit.Federation]) -> None:
+    first, *others = [answers(federation) for federation in federations.values()]
     assert float.fromhex(first[0]) == pytest.approx(9.175, abs=1e-9)
-    assert others == [first] * len(others)
+    assert others == [first] * 3
+
+
+def test_values_that_are_clipped_are_counted_and_told(federations: dict[str, tacit.Federation]) -> None:
+    federation = federations["pairwise masking"]
+    with pytest.warns(tacit.SumWarning, match="4 values of 'sum' were clipped"):
+        total = federation.sum(lambda rows: np.array([0.0, 0.5, 7.0]), encoding=tacit.Quantized(8, 1.0))
+    assert total[0] == 0.0
+    assert total[1] == pytest.approx(2.0, abs=4 / 127)
+    assert total[2] == 4.0
+    assert federation.ledger[-1]["clipped"] == {"sum": 4}
 
 
 def exact(rows: Iterable[Any]) -> list[float]:
@@ -49,80 +73,85 @@ def exact(rows: Iterable[Any]) -> list[float]:
     return [float(sum((Fraction(float(x)) for x in column), Fraction())) for column in columns]
 
 
-def slowly(folder: Path, lost: Iterable[str]) -> Callable[[Any], Any]:
-    """The rows themselves; the holders to be killed show that they have begun, and take their time."""
-    first = {float(TEN[name][0]) for name in lost}
+def values_of() -> Callable[[Any], Any]:
+    """A function of floats of every size; one that the holders need not import."""
+    return lambda rows: np.array([0.1 + len(rows), 1e300, -(10.0 ** -len(rows))])
+
+
+def slowly(folder: Path, lost: Iterable[Any]) -> Callable[[Any], Any]:
+    """The values above; the holders to be killed show that they have begun, and take their time."""
+    numbers, values = {len(rows) for rows in lost}, values_of()
 
     def function(rows: Any) -> Any:
-        if float(rows[0]) in first:
-            (folder / str(rows[0])).touch()
+        if len(rows) in numbers:
+            (folder / str(len(rows))).touch()
             time.sleep(60)
-        return rows
+        return values(rows)
 
     return function
 
 
-@pytest.mark.parametrize(
-    ("protocol", "n_holders", "lost"),
-    [
-        (tacit.PairwiseMasking(), 10, ("h1", "h4", "h8")),
-        (tacit.SecretSharing(), 4, ("h2",)),
-        (tacit.AdditiveSharing(), 4, ("h2",)),
-    ],
-    ids=lambda value: getattr(value, "title", ""),
-)
-def test_holders_killed_in_the_middle_leave_the_sum_of_the_others(
-    running_ray: str, tmp_path: Path, protocol: Any, n_holders: int, lost: tuple[str, ...]
+async def while_killed(
+    federation: tacit.Federation, folder: Path, data: Mapping[str, Any], lost: tuple[str, ...]
+) -> Any:
+    """Sum the values above, and kill some holders while they compute."""
+    total = asyncio.ensure_future(federation.asum(slowly(folder, [data[name] for name in lost])))
+    while len(list(folder.iterdir())) < len(lost):  # noqa: ASYNC110, ASYNC240 - made by other processes
+        await asyncio.sleep(0.01)
+    for name in lost:
+        kill(federation, name)
+    return await total
+
+
+def kill(federation: tacit.Federation, name: str) -> None:
+    os.kill(int(ray.get(federation._parties[name].ping.remote())), signal.SIGKILL)
+
+
+def check_sums_go_on(
+    federation: tacit.Federation, folder: Path, data: Mapping[str, Any], lost: tuple[str, ...]
 ) -> None:
-    data = {name: rows for name, rows in TEN.items() if int(name[1:]) < n_holders}
+    """The sum under way, and the next one, are over the others."""
     left = [rows for name, rows in data.items() if name not in lost]
-    with tacit.simulate(data, protocol, on_dropout="continue", holders_per_actor=1) as federation:
-
-        async def scene() -> Any:
-            total = asyncio.ensure_future(federation.asum(slowly(tmp_path, lost)))
-            while len(list(tmp_path.iterdir())) < len(lost):  # noqa: ASYNC110, ASYNC240 - made by other processes
-                await asyncio.sleep(0.01)
-            for name in lost:
-                os.kill(int(ray.get(federation._parties[name].ping.remote())), signal.SIGKILL)
-            return await total
-
-        with pytest.warns(tacit.HoldersLostWarning, match=f"over {len(left)} of {n_holders} holders"):
-            after = asyncio.run(scene())
-        assert after.tolist() == exact(left)
-        with pytest.warns(tacit.HoldersLostWarning, match=", ".join(lost)):
-            assert federation.sum(len) == 3 * len(left), "and the next sum works"
+    with pytest.warns(tacit.HoldersLostWarning, match=f"over {len(left)} of {len(data)} holders"):
+        after = asyncio.run(while_killed(federation, folder, data, lost))
+    assert after.tolist() == exact(map(values_of(), left))
+    with pytest.warns(tacit.HoldersLostWarning, match=", ".join(lost)):
+        assert federation.sum(len) == sum(map(len, left)), "and the next sum works"
 
 
-def test_a_lost_aggregator_ends_every_sum(running_ray: str) -> None:
-    data = {name: rows for name, rows in TEN.items() if int(name[1:]) < 3}
-    with tacit.simulate(data, tacit.AdditiveSharing(), on_dropout="continue") as federation:
-        assert federation.sum(len) == 9
-        os.kill(int(ray.get(federation._parties["aggregator-2"].ping.remote())), signal.SIGKILL)
-        for _ in range(2):
-            with pytest.raises(tacit.DropoutError, match="missing aggregator-2"):
-                federation.sum(lambda rows: rows)
+@pytest.mark.parametrize("title", ["secret sharing", "additive sharing"])
+def test_a_holder_killed_in_the_middle_leaves_the_sum_of_the_others(
+    federations: dict[str, tacit.Federation], tmp_path: Path, title: str
+) -> None:
+    check_sums_go_on(federations[title], tmp_path, SITES, ("site-2",))
+
+
+def test_three_of_ten_killed_in_the_middle_leave_the_sum_of_the_others(
+    running_ray: str, tmp_path: Path
+) -> None:
+    with tacit.simulate(
+        TEN, tacit.PairwiseMasking(), on_dropout="continue", holders_per_actor=1
+    ) as federation:
+        check_sums_go_on(federation, tmp_path, TEN, ("h1", "h4", "h8"))
+
+
+def test_a_lost_aggregator_ends_every_sum(federations: dict[str, tacit.Federation]) -> None:
+    federation = federations["additive sharing"]  # in which nothing can be summed from here on
+    kill(federation, "aggregator-2")
+    for _ in range(2):
+        with pytest.raises(tacit.DropoutError, match="missing aggregator-2"):
+            federation.sum(len)
 
 
 def test_the_protocol_is_chosen_for_each_question_and_the_plan_says_why(running_ray: str) -> None:
     data = {name: rows for name, rows in TEN.items() if int(name[1:]) < 6}
     wish = tacit.Wish(losses=1)
-    with tacit.simulate(data, "auto", wish=wish, on_dropout="continue") as federation:
-        plan = federation.plan(lambda rows: rows)
+    with tacit.simulate(data, "auto", wish=wish, on_dropout="continue", holders_per_actor=3) as federation:
+        plan = federation.plan(values_of())
         assert isinstance(plan.chosen, tacit.PairwiseMasking)
         assert {line.title for line in plan.lines} >= {"ring-Paillier", "pairwise masking", "secret sharing"}
-        assert federation.sum(len) == 18
+        assert federation.sum(len) == 15
         assert federation.ledger[-1]["protocol"] == "pairwise masking"
-
-
-def test_values_that_are_clipped_are_counted_and_told(running_ray: str) -> None:
-    data = {name: rows for name, rows in TEN.items() if int(name[1:]) < 3}
-    with tacit.simulate(data, tacit.PairwiseMasking()) as federation:
-        with pytest.warns(tacit.SumWarning, match="3 values of 'sum' were clipped"):
-            total = federation.sum(lambda rows: np.array([0.0, 0.5, 7.0]), encoding=tacit.Quantized(8, 1.0))
-        assert total[0] == 0.0
-        assert total[1] == pytest.approx(1.5, abs=3 / 127)
-        assert total[2] == 3.0
-        assert federation.ledger[-1]["clipped"] == {"sum": 3}
 
 
 def test_a_wish_that_no_protocol_meets_is_refused_before_anything_starts() -> None:

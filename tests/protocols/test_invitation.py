@@ -30,7 +30,9 @@ from tacit.protocols.invitation import (
     invite,
     is_signed,
     join_session,
+    open_begun,
     prepare,
+    roster_of,
     signed,
 )
 from tacit.protocols.key_agreement import SessionKeys
@@ -336,6 +338,53 @@ def test_a_coordinator_cannot_put_its_own_fresh_key_in_a_holders_place() -> None
     for holder in "ac":
         assert set(found_by(run, holder).suspects) == {"k", "b"}
     assert not messages(run, PartialSum)
+
+
+@pytest.mark.parametrize(("shown_to", "other"), [("a", "b"), ("b", "c"), ("c", "a")])
+def test_what_others_have_found_right_does_not_vouch_for_what_one_is_shown(shown_to: str, other: str) -> None:
+    # The holders of a simulation share a process, and what all are shown is looked at once.
+    def forged(_: Network, holder: str, begin: Begin) -> Begin:
+        ready = tuple(
+            dataclasses.replace(answer, signature=bytes(63) + b"\x01") if answer.holder == other else answer
+            for answer in begin.ready
+        )
+        return dataclasses.replace(begin, ready=ready) if holder == shown_to else begin
+
+    assert set(found_by(begun_with(forged), shown_to).suspects) == {"k", other}
+
+
+def test_who_is_shown_the_same_holds_the_same() -> None:
+    run = Network(RING, THREE).run()
+    (asked, *_), (begin, *_) = messages(run, Invitation), messages(run, Begin)
+    again = dataclasses.replace(asked), dataclasses.replace(begin)
+    roster = roster_of(asked)
+    assert roster_of(again[0]) is roster
+    opened = open_begun(asked, roster, begin, 3, 3)
+    assert open_begun(again[0], roster, again[1], 3, 3) is opened
+    assert opened.present == ("a", "b", "c")
+
+
+def test_another_number_needed_or_another_signature_is_looked_at_again() -> None:
+    run = Network(RING, THREE).run()
+    (asked, *_), (begin, *_) = messages(run, Invitation), messages(run, Begin)
+    roster = roster_of(asked)
+    opened = open_begun(asked, roster, begin, 3, 3)
+    with pytest.raises(InvalidMessageError, match="leaves out"):
+        open_begun(asked, roster, begin, 4, 3)
+    first, *others = begin.ready
+    unsigned = dataclasses.replace(begin, ready=(dataclasses.replace(first, signature=NO_SIGNATURE), *others))
+    with pytest.raises(InvalidMessageError) as caught:
+        open_begun(asked, roster, unsigned, 3, 3)
+    assert set(caught.value.suspects) == {"k", "a"}
+    assert opened.begin is begin
+
+
+def test_a_roster_of_other_keys_is_another_roster() -> None:
+    asked = Network(RING, THREE).invitation()
+    first, second, *others = asked.roster
+    swapped = (first, dataclasses.replace(second, agreement_key=bytes(range(32))), *others)
+    other = roster_of(dataclasses.replace(asked, roster=swapped))
+    assert not other.identities <= roster_of(asked).identities
 
 
 def test_a_begin_that_alters_the_holders_own_answer_names_the_coordinator() -> None:

@@ -257,6 +257,26 @@ def test_a_peer_has_one_fresh_key_a_session() -> None:
     assert caught.value.culprits == (B,)
 
 
+def test_the_fresh_keys_of_all_are_learned_at_once() -> None:
+    everybody = keys_of_all(met=False)
+    fresh = {name: keys.ephemeral for name, keys in everybody.items()}
+    for keys in everybody.values():
+        keys.learn_all(fresh)
+    assert everybody[A].take_pair_key(B, "x", b"") == everybody[B].take_pair_key(A, "x", b"")
+    with pytest.raises(EquivocationError):
+        everybody[A].learn(B, ALICE_PUBLIC)
+    assert fresh == {name: keys.ephemeral for name, keys in everybody.items()}
+
+
+def test_a_key_that_is_known_already_is_not_learned_anew_with_those_of_all() -> None:
+    everybody = keys_of_all(met=False)
+    everybody[A].learn(B, everybody[B].ephemeral)
+    with pytest.raises(EquivocationError) as caught:
+        everybody[A].learn_all({B: ALICE_PUBLIC, C: everybody[C].ephemeral})
+    assert caught.value.culprits == (B,)
+    assert not everybody[A].knows(C)
+
+
 def test_nothing_is_derived_before_the_peers_fresh_key_is_known() -> None:
     keys = keys_of_all(met=False)[A]
     with pytest.raises(MisuseError, match="no session key"):

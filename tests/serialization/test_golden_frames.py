@@ -31,6 +31,7 @@ from tacit.serialization.additive_sharing_messages import (
     TooFewShares,
 )
 from tacit.serialization.codec import Frame, decode, digest, encode
+from tacit.serialization.convening_messages import Commission, Commissioned, Convened, ConvenedSum
 from tacit.serialization.encoding_parameters import AutoRange, ExactFloat, FixedPoint, Integers, Quantized
 from tacit.serialization.errors import DecodeError
 from tacit.serialization.forms import BUFFER_BYTES
@@ -110,6 +111,8 @@ STATEMENT = MissingShares(
     missing=("Köln", "site-2"),
     signature=_bytes(31, 64),
 )
+HIDDEN = AdditiveSharingOptions(aggregators=2, colluding=1, at_most=20)
+COMMISSION = Commission(options=HIDDEN, commitment=_bytes(40, 32), everybody=True)
 PARTIES = tuple(
     Party(name=name, kind=kind, verify_key=_bytes(10 * i, 32), agreement_key=_bytes(10 * i + 5, 32))
     for i, (name, kind) in enumerate([("center", "coordinator"), ("Köln", "holder"), ("site-2", "holder")])
@@ -208,6 +211,7 @@ EXAMPLES: dict[str, Message] = {
         buffers=(np.arange(BUFFER_BYTES, dtype=np.uint8), np.arange(3, dtype=np.uint8)),
     ),
     "AdditiveSharing_v1": AdditiveSharingOptions(aggregators=3, colluding=2),
+    "AdditiveSharing_v1.hidden": HIDDEN,
     "AggregationParameters_v1": AggregationParameters(needed=4),
     "FullShare_v1": FullShare(
         session=SESSION,
@@ -222,9 +226,36 @@ EXAMPLES: dict[str, Message] = {
         flag=np.zeros(1, np.uint64),
         vectors=(np.arange(3, dtype=np.uint32), np.arange(4, dtype=np.uint64).reshape(2, 2)),
     ),
+    "Commission_v1": COMMISSION,
+    "Commissioned_v1": Commissioned(
+        invitation=Invitation(
+            session=SESSION,
+            protocol=COMMISSION,
+            encoding=None,
+            roster=(),
+            definition=_bytes(6, 32),
+            query=Query("sum"),
+            ephemeral=_bytes(7, 32),
+            previous=(),
+            signature=_bytes(8, 64),
+        ),
+        salt=_bytes(41, 32),
+    ),
+    "Convened_v1": Convened(session=SESSION, binding=_bytes(30, 32), arrays=(TOTAL,)),
+    "ConvenedSum_v1": ConvenedSum(
+        session=SESSION,
+        convened=_bytes(42, 32),
+        included=_bytes(43, 32),
+        at_least=4,
+        flag=np.zeros(1, np.uint64),
+        vectors=(np.arange(3, dtype=np.uint32), np.arange(4, dtype=np.uint64).reshape(2, 2)),
+    ),
     "TooFewShares_v1": TooFewShares(session=SESSION, statements=(STATEMENT,)),
     "SecretSharing_v1": SecretSharingOptions(
         threshold=None, share_holders=None, packing=1, robust=True, colluding=1
+    ),
+    "SecretSharing_v1.open": SecretSharingOptions(
+        threshold=None, share_holders=None, packing=None, robust=True, colluding=1
     ),
     "SecretSharing_v1.named": SecretSharingOptions(
         threshold=5, share_holders=("site-2", "Köln"), packing=3, robust=False, colluding=2
