@@ -18,7 +18,7 @@ from tacit.protocols.errors import MisuseError
 from tacit.protocols.limbs import add_limbs, integers_to_limbs, limbs_to_integers
 from tacit.serialization.encoding_parameters import EncodingParameters, ExactFloat, FixedPoint, Quantized
 
-few = settings(deadline=None, derandomize=True, max_examples=60)
+few = settings(deadline=None, derandomize=True, max_examples=24)
 
 # Encoding, dtype, and the bits of the words that ten contributions of five values need.
 ENCODINGS: list[tuple[EncodingParameters | None, Any, int]] = [
