@@ -11,7 +11,7 @@ Quantized rounds at random. With x = value · levels / clip, X = round(x · 2^32
     level = ⌊(X + u) / 2^32⌋,  which has the expectation X / 2^32:
 
 x itself, but for 2^-33 from rounding X, and for 2^-53 |x| since x is computed as a double. The u are a keystream
-of AES-256-CTR under a fresh key of 32 random bytes. How many values were clipped is one integer more, the last
+of AES-256 under a fresh key of 32 random bytes. How many values were clipped is one integer more, the last
 one, and summed like the others: the coordinator learns the total count and no holder's own.
 
 References
@@ -35,7 +35,7 @@ from .errors import MisuseError, RangeError
 from .key_agreement import KEY_BYTES
 from .limbs import Limbs, nearest_floats
 from .secret import RandomBytes
-from .stream_cipher import add_masks
+from .stream_cipher import Keystream
 
 CHUNK = 2**15  # values: 256 KiB of doubles
 LARGEST_WHOLE_DOUBLE = 2**53  # up to here a double holds every integer
@@ -142,7 +142,7 @@ class QuantizedArray(ArrayEncoding):
                 f"array {self.name!r} is rounded at random: give encode a source of random bytes"
             )
         words = np.zeros(len(values) + 1, dtype=np.int64)
-        key, scale = random_bytes(KEY_BYTES), math.ldexp(self.scale, DITHER_BITS)
+        stream, scale = Keystream(random_bytes(KEY_BYTES)), math.ldexp(self.scale, DITHER_BITS)
         for part, doubles in _chunks(values):
             peak = _peak(doubles)
             if not peak < math.inf:  # True for NaN
@@ -153,7 +153,7 @@ class QuantizedArray(ArrayEncoding):
             np.multiply(doubles, scale, out=doubles)
             levels = words[:-1][part]
             levels[:] = np.rint(doubles, out=doubles)
-            levels += _dither(key, part.start, len(levels))
+            levels += _dither(stream, len(levels))
             levels >>= DITHER_BITS
         return words.view(np.uint64).reshape(-1, 1)
 
@@ -179,11 +179,11 @@ def _peak(doubles: NDArray[np.float64]) -> float:
     return max(float(doubles.max()), -float(doubles.min()))
 
 
-def _dither(key: bytes, start: int, count: int) -> NDArray[np.uint32]:
-    """Return 32 uniform bits for each of `count` values from the value `start` on."""
-    words = np.zeros(count, dtype=np.uint32)
-    add_masks(words, [(key, 1)], offset=words.itemsize * start)
-    return words
+def _dither(stream: Keystream, count: int) -> NDArray[np.uint32]:
+    """Return 32 uniform bits for each of `count` values."""
+    octets = bytearray(4 * count)
+    stream.fill(memoryview(octets))
+    return np.frombuffer(octets, dtype="<u4")
 
 
 def _as_dtype(doubles: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
