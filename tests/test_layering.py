@@ -39,9 +39,11 @@ LAYERS = {
     "protocols": layer("serialization", "numpy scipy cryptography", phe="paillier*.py", gmpy2="paillier*.py"),
     "privacy": layer("serialization", "numpy dp_accounting"),
     "models": layer(
-        "serialization privacy", "numpy scipy pandas statsmodels formulaic", torch="neural_network.py"
+        "serialization privacy", "numpy scipy pandas statsmodels formulaic", torch="*network*.py"
     ),
-    "records": layer(FOUR, "numpy pandas cryptography fsspec filelock sqlalchemy"),
+    "records": layer(
+        FOUR, "numpy pandas cryptography fsspec filelock sqlalchemy safetensors securesystemslib jwt"
+    ),
     "actors": layer(f"{FOUR} records", "ray numpy", cryptography="links*.py"),
     "cli": layer(f"{FOUR} records actors", "typer rich"),
     "estimators": layer(f"{FOUR} records actors", "sklearn numpy pandas"),

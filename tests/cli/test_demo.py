@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,35 @@ lambda         9.175  0.4789311        -2 log L: 199.5328     'log Lik.' -99.766
 """
 
 
-def run(*arguments: str) -> str:
-    """Run Python from elsewhere, as a user does, and return what it prints."""
-    finished = subprocess.run(
-        [sys.executable, *arguments], cwd="/", capture_output=True, text=True, timeout=100, check=False
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """Run Python from elsewhere, as a user does."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
+
+
+def printed_by(process: subprocess.Popen[str]) -> str:
+    printed, told = process.communicate(timeout=100)
+    assert process.returncode == 0, told
+    return printed
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """The demo and the README's example: each starts a Ray of its own, which takes long, so at the same time."""
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block is not None
+    script = tmp_path_factory.mktemp("readme") / "readme.py"
+    script.write_text(block[1])
+    running = {"demo": start("-m", "tacit", "demo"), "readme": start(str(script))}
+    yield running
+    for process in running.values():
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
@@ -44,20 +67,16 @@ def test_short_keys_are_refused_by_the_command_line() -> None:
 
 
 @pytest.mark.ray
-def test_demo_prints_what_r_prints() -> None:
-    printed = run("-m", "tacit", "demo")
+def test_demo_prints_what_r_prints(programs: dict[str, subprocess.Popen[str]]) -> None:
+    printed = printed_by(programs["demo"])
     assert AS_R_PRINTS in printed
     assert len(re.findall(r"^  pass \d", printed, re.MULTILINE)) <= 8
     assert "Who learned what" in printed
 
 
 @pytest.mark.ray
-def test_example_of_the_readme_runs(tmp_path: Path) -> None:
-    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert block is not None
-    script = tmp_path / "readme.py"
-    script.write_text(block[1])
-    printed = run(str(script)).splitlines()
+def test_example_of_the_readme_runs(programs: dict[str, subprocess.Popen[str]]) -> None:
+    printed = printed_by(programs["readme"]).splitlines()
     assert printed[0] == "40"
     assert float(printed[1]) == pytest.approx(28.31758241758242, abs=0)
     assert printed[-2].startswith("9.17")

@@ -28,8 +28,7 @@ def test_no_counts_give_zero() -> None:
     assert poisson_nll(np.array([5.0]), []) == 0.0
 
 
-@pytest.mark.parametrize("module", ["likelihood", "sum", "poisson", "fit"])
-def test_a_holder_does_not_import_what_takes_long(module: str) -> None:
-    code = f"import sys, tacit.models.{module}; print(*sys.modules)"
+def test_a_holder_does_not_import_what_takes_long() -> None:
+    code = "import sys; from tacit.models import fit, likelihood, poisson, sum; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"pandas", "scipy.stats", "statsmodels", "scipy.optimize", "ray"}.isdisjoint(run.stdout.split())

@@ -1,0 +1,229 @@
+"""A holder's budget of privacy, on its disk, charged before a noised value leaves.
+
+The file has one line a charge, appended and flushed to disk under a lock before `charge` returns, so that a value
+which has left has been charged, whenever the process or the machine dies. A line that a killed writer left
+without its end was not charged, since nothing had left, and is cut off. A charge that is there though nothing left
+stays: the budget errs on the safe side.
+
+A line is the SHA-256 of the line before's and of its own content, a blank, and the content, canonical JSON. The first
+says whom the budget protects. A changed, lost or moved line is found, and the budget then refuses everything. Lines
+cut off at the end, or a file that is deleted, are not found: the file is the holder's own.
+
+Adversary: a coordinator that asks too often. ε is composed from all charges together (`privacy.accounting`): less
+than their sum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+from filelock import FileLock
+
+from ..privacy.accounting import Charge, epsilon_of
+from ..privacy.clipping import Adjacency
+from ..privacy.errors import PrivacyError
+from ..privacy.guarantee import Privacy, Unit
+from .canonical import canonical, parse_mapping, sha256
+from .errors import BudgetError, PolicyError, RecordError
+
+VERSION = 1
+POLL_SECONDS = 0.005
+
+
+class Budget:
+    """What a holder lets others learn about its units, and what of it is spent.
+
+    Several processes may charge one file.
+
+    Parameters
+    ----------
+    path : path
+        The file; made with the first charge, in a folder that exists.
+    epsilon, delta : float
+        The most that all releases together may cost. Both may be changed when the file is opened again.
+    unit, adjacency : str
+        Whom the budget protects, as in `Privacy`. These stay as they are.
+
+    Raises
+    ------
+    PolicyError
+        There is no such budget, or the file's protects others.
+    RecordError
+        The file is damaged or unreadable.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        epsilon: float,
+        delta: float,
+        unit: Unit = "record",
+        adjacency: Adjacency = "add-or-remove",
+    ) -> None:
+        if not (0 < epsilon < math.inf and 0 < delta < 1):
+            raise PolicyError("a budget has an epsilon above 0 and a delta between 0 and 1")
+        if unit not in get_args(Unit) or adjacency not in get_args(Adjacency):
+            raise PolicyError(f"a budget protects one of {get_args(Unit)} under one of {get_args(Adjacency)}")
+        self.path = Path(path)
+        self.epsilon = epsilon
+        self.delta = delta
+        self._header = {"adjacency": adjacency, "unit": unit, "version": VERSION}
+        if not self.path.parent.is_dir():
+            raise RecordError(f"the folder of the budget {self.path.name} is not there: make it first")
+        self.charges()
+
+    @property
+    def spent(self) -> float:
+        """The ε of all charges so far, at the budget's δ."""
+        return epsilon_of(self.charges(), self.delta)
+
+    @property
+    def left(self) -> float:
+        """What of ε is left; as charges compose, more releases may fit than their own ε suggests."""
+        return max(0.0, self.epsilon - self.spent)
+
+    def charges(self) -> list[Charge]:
+        """Every charge, oldest first."""
+        return [_charge_of(content) for content in self._contents()[0]]
+
+    def charge(self, privacy: Privacy, charge: Charge, purpose: str) -> float:
+        """Charge releases; **call before any of their noised values leaves**, and anew for a re-run.
+
+        Parameters
+        ----------
+        privacy : Privacy
+            The guarantee that was asked for: of the budget's unit and adjacency.
+        charge : Charge
+            From `Privacy.charge`.
+        purpose : str
+            What for, kept in the file: the session, for instance.
+
+        Returns
+        -------
+        float
+            The ε of all charges with this one.
+
+        Raises
+        ------
+        BudgetError
+            It does not fit; nothing was charged.
+        PolicyError
+            The guarantee protects others than the budget.
+        RecordError
+            The charge cannot be kept: **nothing may leave**.
+        """
+        self._check_unit(privacy)
+        with self._locked():
+            contents, end, chain = self._contents()
+            earlier = [_charge_of(content) for content in contents]
+            asked = epsilon_of([*earlier, charge], self.delta)
+            if asked > self.epsilon:
+                raise self._refusal(earlier, charge, asked)
+            content = {"number": len(contents) + 1, "purpose": purpose, **asdict(charge)}
+            header = [] if end else [self._header]
+            self._append([*header, content], end, chain)
+        return asked
+
+    def _check_unit(self, privacy: Privacy) -> None:
+        for name in ("unit", "adjacency"):
+            ours, theirs = self._header[name], getattr(privacy, name)
+            if ours != theirs:
+                raise PolicyError(
+                    f'this budget is kept for {name} "{ours}", not "{theirs}": ask for {name}="{ours}"'
+                )
+
+    def _refusal(self, earlier: Sequence[Charge], charge: Charge, asked: float) -> BudgetError:
+        fit, too_many = 0, charge.rounds
+        while too_many - fit > 1:
+            middle = (fit + too_many) // 2
+            part = Charge(noise_multiplier=charge.noise_multiplier, rounds=middle, sampling=charge.sampling)
+            fits = epsilon_of([*earlier, part], self.delta) <= self.epsilon
+            fit, too_many = (middle, too_many) if fits else (fit, middle)
+        spent = epsilon_of(earlier, self.delta)
+        return BudgetError(
+            spent=spent, limit=self.epsilon, asked=asked, rounds=charge.rounds, rounds_left=fit
+        )
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other writers out, in this process and in others; a killed one lets go."""
+        lock = FileLock(f"{self.path}.lock", mode=0o600, is_singleton=False)
+        try:
+            lock.acquire(poll_interval=POLL_SECONDS)
+        except OSError as error:
+            raise RecordError(f"the budget {self.path.name} cannot be locked: {error.strerror}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _contents(self) -> tuple[list[dict[str, Any]], int, str]:
+        """Return the charges' lines, where the last whole line ends, and its SHA-256."""
+        try:
+            octets = self.path.read_bytes()
+        except FileNotFoundError:
+            octets = b""
+        except OSError as error:
+            raise RecordError(f"the budget {self.path.name} cannot be read: {error.strerror}") from None
+        end = octets.rfind(b"\n") + 1
+        contents: list[dict[str, Any]] = []
+        chain = ""
+        for line in octets[:end].split(b"\n")[:-1]:
+            content = line[65:]
+            chain = _chained(chain, content)
+            if line[:65] != chain.encode() + b" ":
+                raise RecordError(
+                    f"the budget {self.path.name} is damaged at line {len(contents) + 1}: nothing is released"
+                )
+            contents.append(parse_mapping(content, f"the budget {self.path.name}"))
+        if contents and contents[0] != self._header:
+            raise PolicyError(
+                f"the budget {self.path.name} protects {contents[0]}: open it for these, or keep another"
+            )
+        return contents[1:], end, chain
+
+    def _append(self, contents: Sequence[dict[str, Any]], end: int, chain: str) -> None:
+        """Add lines after the last whole one, and return when they are on disk."""
+        lines = b""
+        for content in map(canonical, contents):
+            chain = _chained(chain, content)
+            lines += chain.encode() + b" " + content + b"\n"
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.truncate(end)
+                file.seek(end)
+                file.write(lines)
+                file.flush()
+                os.fsync(file.fileno())
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise RecordError(f"the budget {self.path.name} cannot be written: {error.strerror}") from None
+
+
+def _chained(chain: str, content: bytes) -> str:
+    return sha256(chain.encode() + content)
+
+
+def _charge_of(content: dict[str, Any]) -> Charge:
+    try:
+        return Charge(**{name: content[name] for name in ("noise_multiplier", "rounds", "sampling")})
+    except (KeyError, TypeError, PrivacyError):
+        raise RecordError(
+            "a budget's line is no charge: it was written by another version of tacit"
+        ) from None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
