@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from .models.errors import EvaluationError as EvaluationError
     from .models.errors import ModelError as ModelError
     from .models.fit import Fit as Fit
+    from .models.least_squares import OLS as OLS
     from .models.likelihood import MaximumLikelihood as MaximumLikelihood
+    from .models.regression import GLM as GLM
+    from .models.regression_fit import GLMFit as GLMFit
+    from .models.regression_fit import OLSFit as OLSFit
     from .protocols.additive_sharing import AdditiveSharing as AdditiveSharing
     from .protocols.errors import AbortedError as AbortedError
     from .protocols.errors import DropoutError as DropoutError
@@ -65,7 +69,10 @@ _MODULES = {
     "actors.federation": ("Federation", "simulate"),
     "models.errors": ("DataError", "EvaluationError", "ModelError"),
     "models.fit": ("Fit",),
+    "models.least_squares": ("OLS",),
     "models.likelihood": ("MaximumLikelihood",),
+    "models.regression": ("GLM",),
+    "models.regression_fit": ("GLMFit", "OLSFit"),
     "protocols.additive_sharing": ("AdditiveSharing",),
     "protocols.errors": (
         "AbortedError",

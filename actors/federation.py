@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ray import cloudpickle
 from ray.exceptions import RayActorError, RayTaskError
 
+from ..models.errors import ModelError
 from ..models.fit import Fit
 from ..models.sum import Sum
 from ..protocols.errors import SetupError
@@ -67,8 +68,9 @@ def simulate(
         holders, of numbers, the encoding and the wish: `Federation.plan` tells what, and why.
     wish : Wish, optional
         What every sum must withstand, for "auto" and for `Federation.plan`.
-    repository : path, optional
-        Folder for results and the record of every aggregate; by default a temporary one, deleted at the end.
+    repository : path or URL, optional
+        Folder for results and the record of every aggregate, or a URL that fsspec knows and nobody else writes to; by
+        default a temporary folder, deleted at the end.
     on_dropout : {"fail", "continue"}
         What to do when a holder is lost: end with a `DropoutError`, or go on over the survivors if enough are
         left and the protocol allows it; the result says so.
@@ -174,24 +176,26 @@ class Federation:
         if repository is None:
             temporary = tempfile.TemporaryDirectory(prefix="tacit-", ignore_cleanup_errors=True)
             repository = temporary.name
-        folder = os.path.abspath(repository)
+        location = str(repository)
+        if "://" not in location:
+            location = os.path.abspath(location)
         parties: dict[str, Any] = {}
         federation = cls(choice, on_dropout, tuple(data), parties, temporary)
         try:
-            ModelStore(folder)  # what is wrong with it is better told here than by its actor's death
+            ModelStore(location)  # what is wrong with it is better told here than by its actor's death
             groups = share_out(list(data), holders_per_actor)
             n_processes = len(groups) + choice.aggregators + 2
             with waiting(f"starting {n_processes} processes for {len(data)} holders …"):
-                federation._start_parties(data, groups, folder)
+                federation._start_parties(data, groups, location)
         except BaseException:
             federation.close()
             raise
         return federation
 
-    def _start_parties(self, data: Mapping[str, Any], groups: Sequence[Sequence[str]], folder: str) -> None:
+    def _start_parties(self, data: Mapping[str, Any], groups: Sequence[Sequence[str]], location: str) -> None:
         """Start Ray unless it runs, and every process; have the parties pin each other's identities."""
         cluster.start_ray(self._identifier)
-        self._repository = cluster.start_repository(folder)
+        self._repository = cluster.start_repository(location)
         hosts = {}
         for names in groups:
             host = cluster.start_holders(names, [data[name] for name in names], simulation=True)
@@ -274,15 +278,25 @@ class Federation:
         """Return what `sum` does: its asynchronous twin."""
         return self._array(await self._await(Sum(function, at), encoding, on_event))
 
-    def fit(self, model: Any, encoding: Message | None = None, *, on_event: OnEvent | None = None) -> Fit:
+    def fit(
+        self,
+        model: Any,
+        encoding: Message | None = None,
+        *,
+        cov_type: str = "nonrobust",
+        on_event: OnEvent | None = None,
+    ) -> Fit:
         """Fit a model over all holders' rows, with the estimates and standard errors of the pooled data.
 
         Parameters
         ----------
-        model : MaximumLikelihood
+        model : MaximumLikelihood, GLM or OLS
             What to fit.
         encoding : ExactFloat or FixedPoint, optional
             By default `ExactFloat`.
+        cov_type : {"nonrobust", "HC0", "HC1", "HC2", "HC3", "cluster", "CR0"}
+            How a regression's covariance is estimated: from the model, robust to unequal variances, or to what the
+            rows of a holder have in common ("CR0" is "cluster" without the correction for few holders).
         on_event : callable, optional
             Called with every event of progress. Without it, a fit of more than two seconds shows a line of
             progress on a terminal.
@@ -297,14 +311,21 @@ class Federation:
         RefusedError, SetupError, RangeError, DropoutError
             As `sum`.
         ModelError
-            If the model cannot start from its start.
+            If the model cannot start from its start, its columns are collinear, or it has no such covariance.
         """
+        model = _with_cov_type(model, cov_type)
         return self._fit(model, self._wait(model, encoding, on_event), encoding)
 
     async def afit(
-        self, model: Any, encoding: Message | None = None, *, on_event: OnEvent | None = None
+        self,
+        model: Any,
+        encoding: Message | None = None,
+        *,
+        cov_type: str = "nonrobust",
+        on_event: OnEvent | None = None,
     ) -> Fit:
         """Fit a model as `fit` does: its asynchronous twin."""
+        model = _with_cov_type(model, cov_type)
         return self._fit(model, await self._await(model, encoding, on_event), encoding)
 
     def plan(self, model: Any, encoding: Message | None = None) -> Plan:
@@ -348,8 +369,10 @@ class Federation:
 
     @property
     def repository(self) -> Repository:
-        """Where results are saved, versioned."""
-        return Repository(self._open_repository, self._get, self._await_remote)
+        """Where results are saved, versioned and signed, and predict."""
+        return Repository(
+            self._open_repository, self._get, self._await_remote, lambda: self._parties[COORDINATOR]
+        )
 
     def close(self) -> None:
         """End every party, and Ray if it was started here. May be called twice."""
@@ -493,6 +516,15 @@ class Federation:
             trust=str(protocol.trust),
             warnings=[*_remarks_on_losses(result), *result.remarks, *unnamed],
         )
+
+
+def _with_cov_type(model: Any, cov_type: str) -> Any:
+    """Return the model with another covariance than its own, where one is asked for."""
+    if cov_type == "nonrobust":
+        return model
+    if not hasattr(model, "with_cov_type"):
+        raise ModelError(f"a {type(model).__name__} has no covariance {cov_type!r}: leave cov_type out")
+    return model.with_cov_type(cov_type)
 
 
 @contextlib.contextmanager

@@ -9,17 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .definition import Definition, State
 from .errors import ModelError
-from .summary import Summary, summary_of
+from .summary import Entry, Summary, summary_of
 
 if TYPE_CHECKING:  # importing pandas takes 0.3 s, and a holder needs none of it
     import pandas as pd
+
+# Fits that know more than this one, by the model's kind: the module and the class.
+_HOMES: Mapping[str, tuple[str, str]] = {
+    "GLM": ("regression_fit", "GLMFit"),
+    "OLS": ("regression_fit", "OLSFit"),
+}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -81,6 +88,8 @@ class Fit:
     privacy: str | None = None
     trust: str | None = None
 
+    _restore: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}  # of a child's own fields
+
     # Estimates and tests.
 
     @property
@@ -139,7 +148,7 @@ class Fit:
             {
                 "iteration": state.iteration,
                 "pass": state.n_passes,
-                **dict(zip(self.names, state.parameters.tolist(), strict=True)),
+                **dict(zip(self.state_names, state.parameters.tolist(), strict=True)),
                 "value": state.value,
                 "gradient_norm": state.gradient_norm,
                 "step_halvings": state.step_halvings,
@@ -147,6 +156,11 @@ class Fit:
             for state in self.states
         ]
         return pd.DataFrame(rows)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the parameters of a state."""
+        return self.names
 
     def predict(self, rows: Any) -> pd.Series[float]:
         """Refuse: a negative log-likelihood alone says nothing about single rows. Regressions override it.
@@ -207,7 +221,7 @@ class Fit:
         privacy: str | None = None,
         trust: str | None = None,
         warnings: Sequence[str] = (),
-    ) -> Fit:
+    ) -> Self:
         """Return the same fit with how its sums were computed; `warnings` are added to those it has."""
         return replace(
             self,
@@ -229,7 +243,7 @@ class Fit:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Fit:
-        """Restore a fit from `to_dict`.
+        """Restore a fit from `to_dict`, of the class that belongs to its model.
 
         Raises
         ------
@@ -237,8 +251,10 @@ class Fit:
             If fields are missing or unknown.
         """
         try:
-            values = {name: _RESTORE.get(name, _as_is)(value) for name, value in content.items()}
-            return cls(**values)
+            module, name = _HOMES.get(content["definition"]["kind"], ("fit", "Fit"))
+            home: type[Fit] = getattr(import_module(f".{module}", __package__), name)
+            restore = {**_RESTORE, **home._restore}
+            return home(**{name: restore.get(name, _as_is)(value) for name, value in content.items()})
         except (TypeError, KeyError, ValueError) as error:
             raise ModelError(f"this is no saved fit of this version: {error}") from None
 
@@ -249,6 +265,30 @@ class Fit:
     def summary(self, alpha: float = 0.05) -> Summary:
         """Return a table as statsmodels prints it, then provenance and warnings."""
         return summary_of(self, alpha)
+
+    @property
+    def title(self) -> str:
+        """What stands over the summary."""
+        return f"{self.definition.kind} Results"
+
+    @property
+    def heading(self) -> tuple[list[Entry], list[Entry]]:
+        """Names and values at the head of the summary, left and right."""
+        left = [
+            ("Model:", self.definition.kind),
+            ("Method:", "Newton, one pass a step"),
+            ("No. Observations:", f"{self.nobs}"),
+            ("Df Residuals:", f"{self.df_resid}"),
+            ("Converged:", "yes" if self.converged else "NO"),
+        ]
+        right = [
+            ("Log-Likelihood:", f"{self.llf:.8g}"),
+            ("AIC:", f"{self.aic:.8g}"),
+            ("BIC:", f"{self.bic:.8g}"),
+            ("Iterations:", f"{self.iterations}"),
+            ("Passes:", f"{self.n_passes}"),
+        ]
+        return left, right
 
 
 def _jsonable(value: Any) -> Any:
@@ -263,16 +303,17 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
-def _number(value: Any) -> Any:
+def restored_number(value: Any) -> Any:
     """Undo `_jsonable`: None was NaN, a text an infinity."""
     return float("nan" if value is None else value) if value is None or isinstance(value, str) else value
 
 
 def _numbers(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _number(value) for name, value in content.items()}
+    return {name: restored_number(value) for name, value in content.items()}
 
 
-def _restored_array(value: Any) -> NDArray[np.float64]:
+def restored_array(value: Any) -> NDArray[np.float64]:
+    """Restore an array from `Fit.to_dict`."""
     return np.array(value, dtype=np.float64)  # None becomes NaN, the text "inf" an infinity
 
 
@@ -283,9 +324,9 @@ def _as_is(value: Any) -> Any:
 _RESTORE: Mapping[str, Callable[[Any], Any]] = {
     "definition": lambda value: Definition(value["kind"], value["parameters"]),
     "states": lambda value: tuple(State.from_dict(_numbers(state)) for state in value),
-    "estimates": _restored_array,
-    "covariance": _restored_array,
+    "estimates": restored_array,
+    "covariance": restored_array,
     "statistics": _numbers,
-    "llf": _number,
+    "llf": restored_number,
     **dict.fromkeys(("names", "warnings", "on_bound", "holders", "survivors"), tuple),
 }

@@ -82,6 +82,20 @@ class MaximumLikelihood:
             if function is not None and not callable(function):
                 raise ModelError(f"{name} is {type(function).__name__}: give a function of (theta, data)")
 
+    def with_cov_type(self, cov_type: str) -> MaximumLikelihood:
+        """Return this model: its standard errors are those of the likelihood.
+
+        Raises
+        ------
+        ModelError
+            If they should be others than "nonrobust".
+        """
+        if cov_type != "nonrobust":
+            raise ModelError(
+                f"a likelihood alone knows no scores of rows for cov_type={cov_type!r}: fit a GLM or OLS"
+            )
+        return self
+
     @property
     def definition(self) -> Definition:
         """The names, start and bounds, and a fingerprint of each function."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,10 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from .fit import Fit
 
+Entry: TypeAlias = tuple[str, str]  # a name and its value, in the head
+
 _WIDTH = 78
+_COLUMN_WIDTHS = (12, 11, 10, 9, 11, 11)
 
 
 class Summary(str):
@@ -25,42 +29,30 @@ class Summary(str):
 
 def summary_of(fit: Fit, alpha: float = 0.05) -> Summary:
     """Return a table as statsmodels prints it, then provenance and warnings."""
-    line, rule = "=" * _WIDTH, "-" * _WIDTH
-    title = f"{fit.definition.kind} Results".center(_WIDTH).rstrip()
+    width = _name_width(fit) + sum(_COLUMN_WIDTHS)
+    line, rule = "=" * width, "-" * width
+    title = fit.title.center(width).rstrip()
     parts = [title, line, *_head(fit), line, *_table(fit, alpha, rule), line, *_provenance(fit)]
     parts += [f"Warning: {warning}" for warning in fit.warnings]
     return Summary("\n".join(parts))
 
 
 def _head(fit: Fit) -> list[str]:
-    left = [
-        ("Model:", fit.definition.kind),
-        ("Method:", "Newton, one pass a step"),
-        ("No. Observations:", f"{fit.nobs}"),
-        ("Df Residuals:", f"{fit.df_resid}"),
-        ("Converged:", "yes" if fit.converged else "NO"),
-    ]
-    right = [
-        ("Log-Likelihood:", f"{fit.llf:.8g}"),
-        ("AIC:", f"{fit.aic:.8g}"),
-        ("BIC:", f"{fit.bic:.8g}"),
-        ("Iterations:", f"{fit.iterations}"),
-        ("Passes:", f"{fit.n_passes}"),
-    ]
+    left, right = fit.heading
     extra = [(f"{name}:", f"{value:.8g}") for name, value in fit.statistics.items()]
     left, right = left + extra[::2], right + extra[1::2]
-    right += [("", "")] * (len(left) - len(right))
-    return [
-        (_entry(*pair, 38) + "  " + _entry(*other, 38)).rstrip()
-        for pair, other in zip(left, right, strict=True)
-    ]
+    pairs = itertools.zip_longest(left, right, fillvalue=("", ""))
+    return [(_entry(*one, width=38) + "  " + _entry(*other, width=38)).rstrip() for one, other in pairs]
+
+
+def _name_width(fit: Fit) -> int:
+    return max([_WIDTH - sum(_COLUMN_WIDTHS), *(len(name) + 1 for name in fit.names)])
 
 
 def _table(fit: Fit, alpha: float, rule: str) -> list[str]:
     letter = "t" if fit.df_t is not None else "z"
     heads = ("coef", "std err", letter, f"P>|{letter}|", f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]")
-    widths = (12, 11, 10, 9, 11, 11)
-    name_width = max([_WIDTH - sum(widths), *(len(name) + 1 for name in fit.names)])
+    name_width, widths = _name_width(fit), _COLUMN_WIDTHS
     columns = [
         fit.estimates,
         fit.standard_errors,
@@ -132,7 +124,7 @@ def _r_column(values: NDArray[np.float64]) -> list[str]:
     return ["NaN" if math.isnan(value) else text for value, text in zip(values, chosen, strict=True)]
 
 
-def _entry(name: str, value: str, width: int) -> str:
+def _entry(name: str, value: str, *, width: int) -> str:
     return name + value.rjust(width - len(name))
 
 

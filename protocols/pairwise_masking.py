@@ -241,7 +241,11 @@ class PairwiseMasking(Protocol[MaskingMemory]):
         return Trust(
             "the sum over the survivors" if self.mode == "resilient" else "the sum",
             f"{adversary}, and curious holders",
-            f"more than {self.colluding} holders pool with the coordinator"
+            (
+                "more than one holder pools with the coordinator"
+                if self.colluding == 1
+                else f"more than {self.colluding} holders pool with the coordinator"
+            )
             if self.mode == "resilient"
             else "the coordinator and all holders but one pool",
         )

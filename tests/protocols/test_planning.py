@@ -445,7 +445,7 @@ def test_a_plan_as_it_is_printed() -> None:
     row = next(line for line in printed.splitlines() if line.startswith("> "))
     assert re.fullmatch(r"> pairwise masking +8 +8 MB +80 MB +\d+ ms +\d+ ms +3", row)
     assert "Digits:   exact, on a grid of 2^-32" in printed
-    assert "more than 1 holders pool with the coordinator" in printed
+    assert "more than one holder pools with the coordinator" in printed
 
 
 def test_what_cannot_run_at_all_has_a_line_without_figures() -> None:
