@@ -2,7 +2,7 @@
 #
 #   make demo                                   three parties on this machine, one fit
 #   make test                                   all checks: at most ten minutes on two cores
-#   make lint|types|examples|unit|ray|build     one of them
+#   make lint|types|torch|examples|unit|ray|build     one of them
 #   make unit VENV=.venv-3.13 PYTHON=python3.13    under another interpreter, in an environment of its own
 #   make format|clean|help
 
@@ -22,7 +22,7 @@ PYTHON := $(shell for name in python3 python3.11 python3.12 python3.13; do \
 # Folders that hold Python files and are no part of the package.
 BESIDES := $(patsubst %/,%,$(sort $(dir $(wildcard tests/*.py examples/*.py benchmarks/*.py))))
 
-.PHONY: help demo test lint types examples unit ray build format clean
+.PHONY: help demo test lint types torch examples unit ray build format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -31,7 +31,7 @@ demo: $(VENV)/.installed
 	@$(RUN) -m tacit demo
 
 # pytest without Ray comes last, so that the last line is the count of most of the tests.
-test: lint types examples ray unit
+test: lint types torch examples ray unit
 
 lint: $(VENV)/.installed-dev
 	@echo "==> ruff"
@@ -54,11 +54,14 @@ examples: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	@echo "==> pytest without Ray"
-	@$(RUN) -m pytest -q -m "not ray"
+	@$(RUN) -m pytest -q -n auto -m "not ray" -rs
 
 ray: $(VENV)/.installed-dev
 	@echo "==> pytest with a local Ray cluster"
 	@$(RUN) -m pytest -q -m ray
+
+# What trains networks. Without it, under another interpreter, their tests are skipped, and pytest says so.
+torch: $(VENV)/.installed-torch
 
 # Never `pip wheel .`: it resurrects deleted files from build/.
 build: $(VENV)/.installed-dev
@@ -89,6 +92,11 @@ $(VENV)/.installed-dev: pyproject.toml | $(RUN)
 	@$(PIP) --editable ".[dev]"
 	@pwd > $(VENV)/.folder
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-torch: $(VENV)/.installed-dev
+	@echo "==> installing torch into $(VENV)"
+	@$(PIP) torch==2.13.0
+	@touch $@
 
 $(RUN):
 	@"$(PYTHON)" -c '$(ADEQUATE)' 2>/dev/null || { \

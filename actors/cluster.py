@@ -121,9 +121,9 @@ def start_holders(names: Sequence[str], rows: Sequence[Any], *, simulation: bool
     return ray.remote(**_HOST)(HolderHost).remote(names, *rows, simulation=simulation)
 
 
-def start_repository(folder: str) -> Any:
+def start_repository(location: str) -> Any:
     """Start the repository's actor."""
-    return ray.remote(**_REPOSITORY)(ModelRepository).remote(folder)
+    return ray.remote(**_REPOSITORY)(ModelRepository).remote(location)
 
 
 def introduce(hosts: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from ..records.signing import Signature, sign_with
 from .computation import Terms
 from .coordinator import Coordinator
 from .dispatching_host import DispatchingHost
@@ -37,6 +38,11 @@ class CoordinatorHost(DispatchingHost):
         async with contextlib.aclosing(running) as events:
             async for event in events:
                 yield event
+
+    async def sign_card(self, card: bytes) -> Signature:
+        """Sign the card of a model that is being stored."""
+        identity = self._coordinator.identity
+        return sign_with(identity.sign, identity.public.verify_key.hex(), card)
 
     async def cancel(self, computation: str) -> None:
         """Break a computation off: its sessions end at every holder, its events with a failure."""

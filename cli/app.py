@@ -6,6 +6,7 @@ import typer
 
 from .attack import attack
 from .demo import demo
+from .models import models
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,8 +21,4 @@ app = typer.Typer(
 )
 app.command(name="demo")(demo)
 app.command(name="attack")(attack)
-
-
-@app.callback()
-def _choose() -> None:
-    """Keep the command's name part of the call while there is only one."""
+app.add_typer(models, name="models")

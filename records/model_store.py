@@ -1,53 +1,83 @@
-"""An append-only store of results and of the record of every aggregate, in a folder.
+"""The repository's store: results under names with versions, signed and logged, and the record of every aggregate.
 
-Layout: ``aggregates/<number>.json``, one file for every sum that was revealed, and
-``results/<name>/<version>.json``, one for every saved result. A file appears whole or not at all, is never
-changed or overwritten, and is there after the process, or the machine, has died: it is written beside its
-place, flushed to disk, and linked to its name, which fails if the name is taken. Several processes may write
-to one folder.
+Layout, in a folder or behind a URL; no file but the heads is ever changed, and none is ever removed::
 
-Numbers are written as the shortest decimals that round-trip binary64, so what is read back has the same bits.
+    objects/<sha256>.json           a model card, at the hash of its bytes
+    objects/<sha256>.safetensors    the arrays of one
+    log/<number>.json               what was done: a version, a co-signature, a tag
+    aggregates/<number>.json        every sum that was revealed
+    uses/<number>.json              what capability tokens were used for
+    <log>/head.json                 size and root of each log
+
+A version is there from the moment its log entry is: its objects are written before. So a writer killed at any point
+leaves either a whole version or none, and objects that nobody names, which are harmless. The entry has the version's
+number, and a file is created only where there is none: concurrent writers get different versions.
+
+With a repository key everything is sealed (`sealing`). The keys of the signatures are not in the folder: who
+pins none learns from `verify` that nothing was changed by somebody without *some* key, and by which keys it is signed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
 import os
-import re
-import secrets
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import threading
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from .canonical import sha256
+from .catalogue import Catalogue, Version, check_card, check_name, n_co_signed
 from .errors import RecordError
+from .fits import predicted
+from .model_card import Draft, Release, draft_of, read_card, release_of, result_of
+from .object_store import open_objects
+from .sealing import RepositoryKey, SealedStore
+from .signing import Signature, SigningKey, envelope_of, is_signed
+from .transparency_log import Inclusion, Log
 
 Record = Mapping[str, Any]
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-NUMBERED = re.compile(r"(?a:(\d{8,})\.json)")
+LOG, AGGREGATES, USES = "log", "aggregates", "uses"
 
 
 class ModelStore:
-    """Results and records of aggregates in one folder.
+    """Results and records of aggregates in one place.
 
     Parameters
     ----------
-    folder : path
-        Made if it does not exist.
+    location : path or URL
+        A folder, made if it does not exist; or a URL that fsspec knows, **with one writer**.
+    signing_key : SigningKey, optional
+        What the logs are signed with, and cards that nobody else signs; by default one that is made here and lives
+        as long as the store.
+    repository_key : RepositoryKey, optional
+        With it everything is encrypted at rest.
 
     Raises
     ------
     RecordError
-        If the folder cannot be made.
+        If the folder cannot be made, or the URL not be reached.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-        self._sessions: dict[int, str] = {}  # of the aggregates seen so far, by number
-        for part in ("aggregates", "results"):
-            _make_folder(self.folder / part)
+    def __init__(
+        self,
+        location: str | os.PathLike[str],
+        *,
+        signing_key: SigningKey | None = None,
+        repository_key: RepositoryKey | None = None,
+    ) -> None:
+        plain = open_objects(location)
+        self.objects = plain if repository_key is None else SealedStore(plain, repository_key, os.urandom)
+        self.signing_key = signing_key or SigningKey.fresh(os.urandom)
+        self.log, self.ledger, self.uses = (
+            Log(self.objects, place, self.signing_key) for place in (LOG, AGGREGATES, USES)
+        )
+        self._sessions: dict[str, int] = {}  # of the aggregates seen so far
+        self._seen = 0
+        self._catalogue = Catalogue([])
+        self._guard = threading.Lock()
+
+    # Aggregates
 
     def append_aggregate(self, record: Record) -> int:
         """Append the record of one aggregate; returns its number, from 1.
@@ -62,144 +92,271 @@ class ModelStore:
         session = record.get("session")
         if not isinstance(session, str):
             raise RecordError("the record of an aggregate names its session, a text")
-        place = self.folder / "aggregates"
-        with _locked(place):
-            for number, path in _numbers(place):
-                if number not in self._sessions:
-                    self._sessions[number] = str(_read(path).get("session"))
-                if self._sessions[number] == session:
-                    return number
-            return self._append(place, record)
+        with self._guard, self.objects.locked():
+            for entry in self.ledger.entries()[self._seen :]:
+                self._sessions.setdefault(str(entry.body.get("session")), entry.number)
+                self._seen += 1
+            return self._sessions.get(session) or self.ledger.append(record).number
 
     def aggregates(self) -> list[dict[str, Any]]:
-        """Every record, oldest first."""
-        return [record for _, record in self._numbered(self.folder / "aggregates")]
-
-    def save(self, name: str, result: Record) -> int:
-        """Save a result as the next version of a name; returns the version, from 1."""
-        place = self._place(name)
-        _make_folder(place)
-        return self._append(place, result)
-
-    def load(self, name: str, version: int | None = None) -> dict[str, Any]:
-        """Load a version of a result, by default the newest.
+        """Every record, oldest first.
 
         Raises
         ------
         RecordError
-            If there is no such name or version, or the file is damaged.
+            If one of them is damaged.
         """
-        versions = self.versions(name)
-        if not versions:
-            raise RecordError(f"nothing is saved under {name!r}")
-        wanted = versions[-1] if version is None else version
-        if wanted not in versions:
-            known = ", ".join(map(str, versions))
-            raise RecordError(f"{name!r} has no version {wanted}: its versions are {known}")
-        return _read(self._place(name) / _file_name(wanted))
+        entries = self.ledger.entries()
+        if self.ledger.damage is not None:
+            raise self.ledger.damage
+        return [dict(entry.body) for entry in entries]
+
+    # Versions
+
+    def save(
+        self,
+        name: str,
+        result: Record,
+        *,
+        release: Release | None = None,
+        provenance: Record | None = None,
+        request: str | None = None,
+        sign: Callable[[bytes], Signature] | None = None,
+    ) -> int:
+        """Save a result as the next version of a name; returns the version, from 1.
+
+        Parameters
+        ----------
+        name : str
+            Letters, digits, dots, dashes and underscores.
+        result : mapping
+            JSON-able data, as `Fit.to_dict` returns it; may hold numpy arrays.
+        release : Release, optional
+            Who must co-sign before it may be used.
+        provenance : mapping, optional
+            What the card is to say beyond what the result says.
+        request : str, optional
+            An identifier of this call: repeated, it returns the same version.
+        sign : callable, optional
+            Signs the card: the coordinator's; by default the key of the store.
+
+        Raises
+        ------
+        RecordError
+            If the name or the result cannot be stored.
+        """
+        while True:
+            draft = self.draft(name, result, release=release, provenance=provenance)
+            version = self.commit(draft, (sign or self.signing_key.sign)(draft.card), request=request)
+            if version is not None:
+                return version
+
+    def draft(
+        self, name: str, result: Record, *, release: Release | None = None, provenance: Record | None = None
+    ) -> Draft:
+        """Return what the next version of a name would be, for the coordinator to sign; nothing is written."""
+        version = max(self.versions(name), default=0) + 1
+        return draft_of(name, version, result, self.ledger.head(), release, provenance or {}, time.time())
+
+    def commit(self, draft: Draft, signature: Signature, *, request: str | None = None) -> int | None:
+        """Write a version with the coordinator's signature.
+
+        Parameters
+        ----------
+        draft : Draft
+        signature : Signature
+            Of its card.
+        request : str, optional
+            As of `save`.
+
+        Returns
+        -------
+        int or None
+            The version; None if it has been taken meanwhile, and a new draft must be signed.
+
+        Raises
+        ------
+        RecordError
+            If the signature is wrong, or it cannot be written.
+        """
+        if not is_signed(signature, draft.card):
+            raise RecordError("the signature is not of this card")
+        with self._guard, self.objects.locked():
+            catalogue = self.catalogue()
+            if request is not None and (answered := catalogue.answer_to(draft.name, request)) is not None:
+                return answered
+            if draft.version <= max(catalogue.versions(draft.name), default=0):
+                return None
+            if draft.arrays is not None:
+                self._put(arrays_address(sha256(draft.arrays)), draft.arrays)
+            self._put(card_address(sha256(draft.card)), draft.card)
+            self.log.append(self._body(draft, signature, request))
+        return draft.version
+
+    def co_sign(self, name: str, version: int, signature: Signature) -> Version:
+        """Add the signature of one of those who must co-sign; repeating it is harmless.
+
+        Raises
+        ------
+        RecordError
+            If it is not of this card, or not by one of them.
+        """
+        with self._guard, self.objects.locked():
+            found = self.find(name, version)
+            content = self.card_bytes(found)
+            signatories = release_of(read_card(content, card_address(found.card))).signatories
+            if signature.key not in signatories.values():
+                raise RecordError(f"{name!r} version {version} is not co-signed by this key")
+            if not is_signed(signature, content):
+                raise RecordError(f"the signature is not of the card of {name!r} version {version}")
+            if signature.key not in {one.key for one in found.signatures[1:]}:
+                body = {"kind": "co-signature", "name": name, "version": version, "card": found.card}
+                self.log.append({**body, "by": signature.key, "signature": signature.value})
+        return self.find(name, version)
+
+    def tag(self, name: str, tag: str, version: int | None = None) -> int:
+        """Have a tag point to a version, by default the newest released; returns the version."""
+        check_name(tag)
+        if tag.isdecimal():
+            raise RecordError("a tag is not a number: versions are")
+        with self._guard, self.objects.locked():
+            found = self.find(name, version)
+            self.log.append({"kind": "tag", "name": name, "tag": tag, "version": found.version})
+        return found.version
+
+    def load(self, name: str, version: int | str | None = None) -> dict[str, Any]:
+        """Load a version of a result, by default the newest released.
+
+        Parameters
+        ----------
+        name : str
+        version : int or str, optional
+            Its number or a tag.
+
+        Raises
+        ------
+        RecordError
+            If there is no such name or version, it is not released, or a file is damaged.
+        """
+        card = self.card(name, version, released=True)
+        return result_of(card, None if card["arrays"] is None else self.get(arrays_address(card["arrays"])))
+
+    def predict(self, name: str, rows: Any, version: int | str | None = None, module: Any = None) -> Any:
+        """Return what a released fit predicts for rows, as `fits.predicted` does."""
+        return predicted(self.load(name, version), rows, module)
+
+    def card(self, name: str, version: int | str | None = None, *, released: bool = False) -> dict[str, Any]:
+        """Return the card of a version, after a look at its hash and the coordinator's signature.
+
+        Parameters
+        ----------
+        name : str
+        version : int or str, optional
+            Its number or a tag; by default the newest released.
+        released : bool
+            Whether to refuse one that is pending.
+        """
+        found = self.find(name, version)
+        content = self.card_bytes(found)
+        card = check_card(found, content)
+        n_signed, needed = n_co_signed(found, content, card), release_of(card).needed
+        if released and n_signed < needed:
+            raise RecordError(
+                f"{name!r} version {found.version} is pending: {n_signed} of {needed} co-signatures are there"
+            )
+        return card
+
+    def files_of(self, name: str, version: int | str | None = None) -> dict[str, bytes | dict[str, Any]]:
+        """Return all that somebody needs to use and to check a released version elsewhere.
+
+        Returns
+        -------
+        dict
+            ``card.json`` and ``arrays.safetensors`` as bytes; ``envelope.json``, the card in a DSSE envelope with all
+            signatures, and ``inclusion.json``, the proof that it is in the log, as JSON-able data.
+        """
+        card, found = self.card(name, version, released=True), self.find(name, version)
+        content = self.card_bytes(found)
+        files: dict[str, bytes | dict[str, Any]] = {
+            "card.json": content,
+            "envelope.json": envelope_of(content, found.signatures),
+            "inclusion.json": self.prove(name, found.version).to_dict(),
+        }
+        if card["arrays"] is not None:
+            files["arrays.safetensors"] = self.get(arrays_address(card["arrays"]))
+        return files
+
+    def prove(self, name: str, version: int | str | None = None) -> Inclusion:
+        """Prove that a version is in the log."""
+        return self.log.include(self.find(name, version).number)
 
     def versions(self, name: str) -> list[int]:
-        """Return the versions of a name, oldest first; empty if there are none."""
-        return [number for number, _ in _numbers(self._place(name))]
+        """Return the versions of a name, oldest first, pending ones too; empty if there are none."""
+        check_name(name)
+        return self.catalogue().versions(name)
 
     def names(self) -> list[str]:
         """Every name with a saved result."""
-        return sorted(place.name for place in (self.folder / "results").iterdir() if place.is_dir())
+        return self.catalogue().names()
 
-    def _place(self, name: str) -> Path:
-        if not NAME.fullmatch(name):
-            raise RecordError(
-                "a name has 1 to 100 letters, digits, dots, dashes and underscores, and starts with a letter "
-                "or a digit"
-            )
-        return self.folder / "results" / name
+    def listing(self, name: str | None = None) -> list[Version]:
+        """Return every version, by name and number, with its status; or those of one name."""
+        catalogue = self.catalogue()
+        chosen = catalogue.names() if name is None else [name]
+        return [catalogue.find(each, version) for each in chosen for version in catalogue.versions(each)]
 
-    def _numbered(self, place: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        return ((number, _read(path)) for number, path in _numbers(place))
+    def find(self, name: str, version: int | str | None = None) -> Version:
+        """Return a version as it is listed, by its number or a tag, by default the newest released."""
+        check_name(name)
+        return self.catalogue().find(name, version)
 
-    def _append(self, place: Path, record: Record) -> int:
-        """Write under the next free number."""
-        try:
-            content = json.dumps(record, sort_keys=True, allow_nan=True, indent=1).encode()
-        except (TypeError, ValueError):
-            raise RecordError("a record holds what JSON cannot carry exactly") from None
-        number = max((known for known, _ in _numbers(place)), default=0) + 1  # others may be faster
-        while not _write_once(place / _file_name(number), content):
-            number += 1
-        return number
+    def catalogue(self) -> Catalogue:
+        """Return what the log amounts to."""
+        entries = self.log.entries()
+        if self._catalogue.n_entries != len(entries):
+            self._catalogue = Catalogue(entries)
+        return self._catalogue
 
+    # How it is kept
 
-def _file_name(number: int) -> str:
-    return f"{number:08d}.json"
+    @staticmethod
+    def _body(draft: Draft, signature: Signature, request: str | None) -> dict[str, Any]:
+        card = read_card(draft.card, "the draft")
+        body = {
+            "kind": "version",
+            "name": draft.name,
+            "version": draft.version,
+            "card": sha256(draft.card),
+            "needed": release_of(card).needed,
+            "by": signature.key,
+            "signature": signature.value,
+        }
+        return body if request is None else {**body, "request": request}
 
+    def card_bytes(self, version: Version) -> bytes:
+        """Return a card as it is signed: what a holder looks at before it co-signs."""
+        return self.get(card_address(version.card))
 
-def _numbers(place: Path) -> list[tuple[int, Path]]:
-    """Return the numbered files of a folder in their order; what a killed writer left is passed over."""
-    if not place.is_dir():
-        return []
-    found = ((NUMBERED.fullmatch(path.name), path) for path in place.iterdir())
-    return sorted((int(match[1]), path) for match, path in found if match)
+    def get(self, address: str) -> bytes:
+        """Return an object, unless its bytes have another hash than its address."""
+        content = self.objects.read(address)
+        if content is None:
+            raise RecordError(f"{self.objects.file_of(address)} is missing")
+        if sha256(content) != address.removeprefix("objects/").partition(".")[0]:
+            raise RecordError(f"{self.objects.file_of(address)} is damaged: it was changed")
+        return content
 
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder that is there after the machine has died."""
-    try:
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            _sync_folder(folder.parent)
-    except OSError as error:
-        problem = error.strerror or "unusable path"
-        raise RecordError(f"the folder {folder} cannot be made: {problem}") from None
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other writers out, in this process and in others; a killed one lets go."""
-    try:
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise RecordError(f"{folder} cannot be locked: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    def _put(self, address: str, content: bytes) -> None:
+        """Write an object; one that is there already must be whole."""
+        if not self.objects.create(address, content):
+            self.get(address)
 
 
-def _write_once(path: Path, content: bytes) -> bool:
-    """Write a file atomically and durably; False if the name is taken."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-        _sync_folder(path.parent)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        raise RecordError(f"{path.name} cannot be written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-    return True
+def card_address(digest: str) -> str:
+    """Return where a card lies."""
+    return f"objects/{digest}.json"
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        raise RecordError(f"{path.name} in {path.parent.name} is damaged or unreadable") from None
-    if not isinstance(record, dict):
-        raise RecordError(f"{path.name} in {path.parent.name} holds no record")
-    return record
+def arrays_address(digest: str) -> str:
+    """Return where arrays lie."""
+    return f"objects/{digest}.safetensors"

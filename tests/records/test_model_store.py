@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 import stat
 import struct
 import subprocess
@@ -18,7 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tacit.records.errors import RecordError
+from tacit.records.model_card import Release, read_card, result_of
 from tacit.records.model_store import ModelStore
+from tacit.records.signing import Signature, SigningKey, open_envelope
 
 
 @pytest.fixture
@@ -49,10 +49,10 @@ def test_names_have_their_own_versions(store: ModelStore) -> None:
     assert (store.versions("risk"), store.versions("costs")) == ([1], [1, 2])
 
 
-def test_another_store_on_the_folder_sees_the_same(store: ModelStore) -> None:
+def test_another_store_on_the_folder_sees_the_same(store: ModelStore, tmp_path: Path) -> None:
     store.save("risk", {"n": 1})
     store.append_aggregate(aggregate(1))
-    other = ModelStore(store.folder)
+    other = ModelStore(tmp_path / "repository")
     assert other.load("risk") == {"n": 1}
     assert other.aggregates() == [aggregate(1)]
     assert other.save("risk", {"n": 2}) == 2
@@ -73,12 +73,12 @@ def test_a_name_that_is_not_there_says_so(store: ModelStore) -> None:
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "../x", "a/b", "/etc", ".hidden", "-x", "a b", "a\n", "a\0", "é", "x" * 101]
 )
-def test_names_that_could_leave_the_folder_are_refused(store: ModelStore, name: str) -> None:
-    before = sorted(store.folder.rglob("*"))
+def test_names_that_could_leave_the_folder_are_refused(store: ModelStore, tmp_path: Path, name: str) -> None:
+    before = sorted(tmp_path.rglob("*"))
     for act in (store.versions, store.load, lambda odd: store.save(odd, {})):
         with pytest.raises(RecordError, match="a name has"):
             act(name)
-    assert sorted(store.folder.rglob("*")) == before
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("name", ["risk", "Risk-2.1_final", "0", "x" * 100])
@@ -129,11 +129,11 @@ def test_aggregates_are_numbered_in_the_order_of_coming(store: ModelStore) -> No
     assert store.aggregates() == [aggregate(5), aggregate(3), aggregate(4)]
 
 
-def test_a_session_is_recorded_once_however_often_it_is_told(store: ModelStore) -> None:
+def test_a_session_is_recorded_once_however_often_it_is_told(store: ModelStore, tmp_path: Path) -> None:
     first = store.append_aggregate(aggregate(1))
     store.append_aggregate(aggregate(2))
     assert store.append_aggregate(aggregate(1)) == first
-    assert ModelStore(store.folder).append_aggregate(aggregate(2)) == 2
+    assert ModelStore(tmp_path / "repository").append_aggregate(aggregate(2)) == 2
     assert len(store.aggregates()) == 2
 
 
@@ -146,54 +146,155 @@ def test_a_record_without_a_session_is_refused(store: ModelStore, record: dict[s
 # What is there is never changed
 
 
-def test_a_version_is_never_overwritten(store: ModelStore) -> None:
+def test_no_file_but_the_heads_is_ever_changed(store: ModelStore, tmp_path: Path) -> None:
     store.save("risk", {"n": 1})
-    path = next((store.folder / "results" / "risk").glob("*.json"))
-    before = path.read_bytes()
+    store.append_aggregate(aggregate(1))
+    folder = tmp_path / "repository"
+    before = {file: (folder / file).read_bytes() for file in store.objects.files() if "head" not in file}
     store.save("risk", {"n": 2})
-    assert path.read_bytes() == before
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    store.tag("risk", "best")
+    store.append_aggregate(aggregate(2))
+    assert {file: (folder / file).read_bytes() for file in before} == before
+    assert {stat.S_IMODE((folder / file).stat().st_mode) for file in store.objects.files()} == {0o600}
 
 
-def test_a_number_that_somebody_takes_in_between_is_passed_over(
-    store: ModelStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.save("risk", {"n": 1})
-    taken = store.folder / "results" / "risk" / "00000002.json"
-    link = os.link
-
-    def taken_just_before(source: Path, target: Path) -> None:
-        if target == taken and not taken.exists():
-            taken.write_text('{"n": "theirs"}')
-        link(source, target)
-
-    monkeypatch.setattr(os, "link", taken_just_before)
-    assert store.save("risk", {"n": "ours"}) == 3
-    assert [store.load("risk", version)["n"] for version in (1, 2, 3)] == [1, "theirs", "ours"]
+def test_saving_the_same_twice_makes_two_versions(store: ModelStore) -> None:
+    assert [store.save("risk", {"x": [1.0]}), store.save("risk", {"x": [1.0]})] == [1, 2]
+    assert len([file for file in store.objects.files() if file.endswith(".safetensors")]) == 1
 
 
-def test_what_a_killed_writer_left_is_ignored(store: ModelStore) -> None:
-    store.save("risk", {"n": 1})
-    place = store.folder / "results" / "risk"
-    (place / ".00000002.json.0123456789abcdef").write_text('{"n": ')
-    (place / "notes.txt").write_text("somebody's")
-    (place / "1.json").write_text("{}")
-    (place / "x0000003.json").write_text("{}")
-    assert store.versions("risk") == [1]
+def test_a_repeated_request_is_answered_with_the_same_version(store: ModelStore) -> None:
+    assert store.save("risk", {"n": 1}, request="once") == 1
     assert store.save("risk", {"n": 2}) == 2
+    assert store.save("risk", {"n": 1}, request="once") == 1
+    assert store.versions("risk") == [1, 2]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe", b"3", b"[" * 100_000])
-def test_a_damaged_file_is_a_record_error_and_the_others_still_load(
-    store: ModelStore, content: bytes
+def test_a_draft_whose_version_was_taken_is_not_committed(store: ModelStore) -> None:
+    draft = store.draft("risk", {"n": "late"})
+    store.save("risk", {"n": "first"})
+    assert store.commit(draft, store.signing_key.sign(draft.card)) is None
+    assert store.load("risk") == {"n": "first"}
+
+
+def test_a_card_that_is_not_signed_is_not_committed(store: ModelStore) -> None:
+    draft = store.draft("risk", {"n": 1})
+    other = store.draft("risk", {"n": 2})
+    with pytest.raises(RecordError, match="not of this card"):
+        store.commit(draft, store.signing_key.sign(other.card))
+    assert store.objects.files() == []
+
+
+def test_a_damaged_card_is_a_record_error_and_the_others_still_load(
+    store: ModelStore, tmp_path: Path
 ) -> None:
     store.save("risk", {"n": 1})
     store.save("risk", {"n": 2})
-    (store.folder / "results" / "risk" / "00000001.json").write_bytes(content)
-    with pytest.raises(RecordError):
+    (tmp_path / "repository" / "objects" / f"{store.find('risk', 1).card}.json").write_bytes(b"{")
+    with pytest.raises(RecordError, match="damaged"):
         store.load("risk", 1)
     assert store.load("risk") == {"n": 2}
     assert store.save("risk", {"n": 3}) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe", b"3", b"[" * 100_000])
+def test_a_damaged_log_entry_stops_the_writer_and_the_others_still_load(
+    store: ModelStore, tmp_path: Path, content: bytes
+) -> None:
+    store.save("risk", {"n": 1})
+    store.save("costs", {"n": 2})
+    (tmp_path / "repository" / "log" / "00000001.json").write_bytes(content)
+    other = ModelStore(tmp_path / "repository")
+    assert other.load("costs") == {"n": 2}
+    with pytest.raises(RecordError, match="damaged log"):
+        other.save("costs", {"n": 3})
+
+
+def test_an_entry_that_is_gone_from_the_end_stops_the_writer(store: ModelStore, tmp_path: Path) -> None:
+    store.save("risk", {"n": 1})
+    store.save("risk", {"n": 2})
+    (tmp_path / "repository" / "log" / "00000002.json").unlink()
+    with pytest.raises(RecordError, match=r"log/00000002\.json is missing"):
+        ModelStore(tmp_path / "repository").save("risk", {"n": 3})
+
+
+# Tags
+
+
+def test_a_tag_points_to_a_version_until_it_is_moved(store: ModelStore) -> None:
+    store.save("risk", {"n": 1})
+    store.save("risk", {"n": 2})
+    assert store.tag("risk", "best", 1) == 1
+    assert store.load("risk", "best") == {"n": 1}
+    assert store.tag("risk", "best") == 2
+    assert store.load("risk", "best") == {"n": 2}
+    assert [version.tags for version in store.listing()] == [(), ("best",)]
+
+
+@pytest.mark.parametrize("tag", ["3", "a/b", "", ".x"])
+def test_a_tag_is_a_name_and_no_number(store: ModelStore, tag: str) -> None:
+    store.save("risk", {"n": 1})
+    with pytest.raises(RecordError):
+        store.tag("risk", tag)
+
+
+# Release
+
+
+HOLDERS = {f"site-{n}": SigningKey(bytes([n]) * 32) for n in (1, 2, 3)}
+TWO_OF_THREE = Release(2, {name: key.public for name, key in HOLDERS.items()})
+
+
+def signed_by(store: ModelStore, name: str, version: int, holder: str) -> Signature:
+    return HOLDERS[holder].sign(store.card_bytes(store.find(name, version)))
+
+
+def test_a_version_is_pending_until_enough_have_co_signed(store: ModelStore) -> None:
+    store.save("risk", {"n": 1})
+    version = store.save("risk", {"n": 2}, release=TWO_OF_THREE)
+    store.co_sign("risk", version, signed_by(store, "risk", version, "site-1"))
+    store.co_sign("risk", version, signed_by(store, "risk", version, "site-1"))
+    assert [one.released for one in store.listing("risk")] == [True, False]
+    assert store.load("risk") == {"n": 1}, "the newest that is released"
+    for use in (store.load, store.predict, store.files_of):
+        with pytest.raises(RecordError, match="version 2 is pending: 1 of 2 co-signatures"):
+            use("risk", *([None, version] if use == store.predict else [version]))
+    store.co_sign("risk", version, signed_by(store, "risk", version, "site-3"))
+    assert store.load("risk") == {"n": 2}
+    assert store.versions("risk") == [1, 2]
+
+
+def test_co_signatures_of_others_and_of_other_cards_are_refused(store: ModelStore) -> None:
+    version = store.save("risk", {"n": 1}, release=TWO_OF_THREE)
+    other = store.save("risk", {"n": 2}, release=TWO_OF_THREE)
+    stranger = SigningKey(bytes(32)).sign(store.card_bytes(store.find("risk", version)))
+    with pytest.raises(RecordError, match="not co-signed by this key"):
+        store.co_sign("risk", version, stranger)
+    with pytest.raises(RecordError, match="not of the card"):
+        store.co_sign("risk", version, signed_by(store, "risk", other, "site-1"))
+    assert not any(one.released for one in store.listing("risk"))
+
+
+def test_more_signatures_than_signatories_are_refused() -> None:
+    with pytest.raises(RecordError, match="at most as many"):
+        Release(2, {"site-1": "aa", "the same again": "aa"})
+
+
+def test_what_is_exported_is_checked_without_the_repository(store: ModelStore) -> None:
+    version = store.save("risk", {"x": [1.5, 2.5]}, release=TWO_OF_THREE)
+    for holder in ("site-2", "site-3"):
+        store.co_sign("risk", version, signed_by(store, "risk", version, holder))
+    files = store.files_of("risk")
+    envelope, card, arrays = files["envelope.json"], files["card.json"], files["arrays.safetensors"]
+    assert isinstance(envelope, dict)
+    assert isinstance(card, bytes)
+    assert isinstance(arrays, bytes)
+    keys = [store.signing_key.public, *TWO_OF_THREE.signatories.values()]
+    assert open_envelope(envelope, keys, needed=3) == card
+    assert result_of(read_card(card, "card"), arrays) == {"x": [1.5, 2.5]}
+    assert store.prove("risk").holds(store.log.head())
+    store.save("risk", {"n": 2})
+    assert store.prove("risk", version).holds(store.log.head())
 
 
 def test_a_folder_that_cannot_be_made_is_a_record_error(tmp_path: Path) -> None:
@@ -202,19 +303,12 @@ def test_a_folder_that_cannot_be_made_is_a_record_error(tmp_path: Path) -> None:
         ModelStore(tmp_path / "file" / "repository")
 
 
-def test_a_folder_that_is_gone_is_a_record_error(store: ModelStore) -> None:
-    for path in (store.folder / "aggregates", store.folder / "results"):
-        path.rmdir()
-    with pytest.raises(RecordError):
-        store.append_aggregate(aggregate(1))
-
-
 # Many writers
 
 
-def test_threads_lose_and_overwrite_nothing(store: ModelStore) -> None:
+def test_threads_lose_and_overwrite_nothing(store: ModelStore, tmp_path: Path) -> None:
     def write(n: int) -> tuple[int, int, int]:
-        own = ModelStore(store.folder) if n % 2 else store
+        own = ModelStore(tmp_path / "repository") if n % 2 else store
         return (
             own.save("risk", {"n": n}),
             own.append_aggregate(aggregate(n)),
@@ -241,8 +335,10 @@ for n in range(10):
 """
 
 
-def test_processes_lose_and_overwrite_nothing(store: ModelStore) -> None:
-    commands = [[sys.executable, "-c", MANY, str(store.folder), str(writer)] for writer in range(3)]
+def test_processes_lose_and_overwrite_nothing(store: ModelStore, tmp_path: Path) -> None:
+    commands = [
+        [sys.executable, "-c", MANY, str(tmp_path / "repository"), str(writer)] for writer in range(3)
+    ]
     processes = [subprocess.Popen(command) for command in commands]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     records = [store.load("risk", version) for version in store.versions("risk")]
@@ -254,41 +350,21 @@ def test_processes_lose_and_overwrite_nothing(store: ModelStore) -> None:
     ]
 
 
-WRITER = """
-import sys
-from tacit.records.model_store import ModelStore
-store = ModelStore(sys.argv[1])
-n = 0
-while True:
-    n += 1
-    store.save("risk", {"n": n, "filling": "x" * 20_000})
-    store.append_aggregate({"session": str(n), "filling": "x" * 20_000})
-    print(n, flush=True)
-"""
+def test_cards_are_json_that_anybody_can_read(store: ModelStore, tmp_path: Path) -> None:
+    store.save("risk", {"params": [0.1], "llf": -1.5, "name": "risk"})
+    text = (tmp_path / "repository" / "objects" / f"{store.find('risk').card}.json").read_text()
+    assert json.loads(text)["result"] == {
+        "params": {"@array": "params", "as": "list"},
+        "llf": -1.5,
+        "name": "risk",
+    }
 
 
-@pytest.mark.parametrize("n_written", [1, 4, 9])
-def test_a_killed_process_leaves_only_whole_files(store: ModelStore, n_written: int) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(store.folder)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) >= n_written:
-                break
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    versions = store.versions("risk")
-    assert versions == list(range(1, len(versions) + 1))
-    assert len(versions) >= n_written
-    for version in versions:
-        assert store.load("risk", version) == {"n": version, "filling": "x" * 20_000}
-    assert all(record["filling"] == "x" * 20_000 for record in store.aggregates())
-    assert store.save("risk", {"n": "after"}) == len(versions) + 1
-    assert store.append_aggregate({"session": "after"}) == len(store.aggregates()), "the lock is free again"
-
-
-def test_files_are_json_that_anybody_can_read(store: ModelStore) -> None:
-    store.save("risk", {"params": [0.1], "name": "risk"})
-    text = (store.folder / "results" / "risk" / "00000001.json").read_text()
-    assert json.loads(text) == {"params": [0.1], "name": "risk"}
+def test_a_store_behind_a_url_keeps_the_same(tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}"
+    store = ModelStore(url)
+    assert [store.save("risk", {"x": [float(n)]}) for n in range(3)] == [1, 2, 3]
+    store.append_aggregate(aggregate(1))
+    other = ModelStore(url)
+    assert other.load("risk", 2) == {"x": [1.0]}
+    assert other.aggregates() == [aggregate(1)]

@@ -1,0 +1,292 @@
+"""A log that only grows: every entry signed and chained to the one before, all of them under one Merkle root.
+
+Layout, under the log's place: ``<number>.json``, one file an entry, from 1; ``head.json``, the signed size and root,
+written after each entry. A writer killed between the two leaves a head that is one entry behind, which is no fault:
+the next writer brings it up to date. Fewer entries than the head says, or another root over so many, is one.
+
+Who learns what: entries are public to whoever reads the store. Adversary: one who changes, removes or reorders files
+without the signing key: found by the signatures, the chain and the head. One who cuts the log short *and* puts back
+the head of that time, or who has the key, is found by whoever remembers a later head.
+
+Source: the log of RFC 9162 (Certificate Transparency), reduced to one writer and files.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .canonical import canonical, parse_mapping
+from .errors import RecordError
+from .merkle_tree import EMPTY, Peaks, inclusion_path, is_included, leaf_hash, root_of
+from .object_store import ObjectStore
+from .signing import ENTRY_TYPE, HEAD_TYPE, Signature, SigningKey, is_signed
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How long a log is, and the root over all its entries: **remember it** to know later that none was cut off."""
+
+    size: int
+    root: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        return {"size": self.size, "root": self.root}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a log.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    body : mapping
+        What it says.
+    previous : str
+        The hash of the entry before.
+    key : str
+        The public key that it is signed with.
+    leaf : bytes
+        Its hash as a leaf of the tree.
+    """
+
+    number: int
+    body: Mapping[str, Any]
+    previous: str
+    key: str
+    leaf: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Inclusion:
+    """A proof that an entry is in a log with a certain root.
+
+    Attributes
+    ----------
+    entry : bytes
+        The entry's file.
+    number : int
+        Its number, from 1.
+    path : tuple of str
+        The hashes that lead to the root.
+    head : Head
+        The size and the root.
+    """
+
+    entry: bytes
+    number: int
+    path: tuple[str, ...]
+    head: Head
+
+    def holds(self, head: Head) -> bool:
+        """Whether the entry is in the log that has this head, got from somewhere else than the proof."""
+        try:
+            path, root = [bytes.fromhex(step) for step in self.path], bytes.fromhex(head.root)
+        except ValueError:
+            return False
+        leaf = leaf_hash(self.entry)
+        return head == self.head and is_included(leaf, self.number - 1, head.size, path, root)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the proof as JSON-able data."""
+        return {
+            "entry": self.entry.decode("ascii"),
+            "number": self.number,
+            "path": list(self.path),
+            "head": self.head.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Inclusion:
+        """Restore a proof from `to_dict`.
+
+        Raises
+        ------
+        RecordError
+            If it is none.
+        """
+        try:
+            head = Head(int(content["head"]["size"]), str(content["head"]["root"]))
+            path = tuple(map(str, content["path"]))
+            return cls(content["entry"].encode("ascii"), int(content["number"]), path, head)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise RecordError("this is no proof of inclusion") from None
+
+
+class Log:
+    """A log at a place in a store.
+
+    Parameters
+    ----------
+    objects : ObjectStore
+    place : str
+        Its folder.
+    key : SigningKey, optional
+        What entries and heads are signed with; not needed to read.
+    """
+
+    def __init__(self, objects: ObjectStore, place: str, key: SigningKey | None = None) -> None:
+        self.place = place
+        self._objects = objects
+        self._key = key
+        self._guard = threading.RLock()
+        self._entries: list[Entry | None] = []  # those read so far; None for a damaged one
+        self._leaves: list[bytes] = []
+        self._peaks = Peaks()
+        self.damage: RecordError | None = None
+
+    def entries(self) -> list[Entry]:
+        """Return every entry that can be read, oldest first."""
+        with self._guard:
+            self._refresh()
+            return [entry for entry in self._entries if entry is not None]
+
+    def head(self) -> Head:
+        """Return size and root of what is there, computed and not as `head.json` says."""
+        with self._guard:
+            self._refresh()
+            return Head(self._peaks.size, self._peaks.root().hex())
+
+    def root_at(self, size: int) -> str | None:
+        """Return the root over the first entries; None if there are fewer."""
+        with self._guard:
+            self._refresh()
+            return root_of(self._leaves[:size]).hex() if 0 <= size <= len(self._leaves) else None
+
+    def append(self, body: Mapping[str, Any]) -> Entry:
+        """Append an entry; **the caller holds the lock of the store**.
+
+        Raises
+        ------
+        RecordError
+            If the body is no JSON, or the log is damaged, or it cannot be written.
+        """
+        with self._guard:
+            self._check_appendable()
+            number = len(self._leaves) + 1
+            previous = self._leaves[-1] if self._leaves else EMPTY
+            content = self._signed(
+                {"body": body, "log": self.place, "number": number, "previous": previous.hex()}, ENTRY_TYPE
+            )
+            if number == 1 and self._objects.read(self.head_address) is None:
+                self._write_head()
+            if not self._objects.create(self.address(number), content):
+                raise RecordError(
+                    f"{self.address(number)} appeared meanwhile: two processes write without a lock"
+                )
+            entry = self._take(content)
+            self._write_head()
+            if entry is None:
+                raise RecordError("the log does not read what it wrote")
+            return entry
+
+    def include(self, number: int) -> Inclusion:
+        """Prove that an entry is in the log as it is now."""
+        with self._guard:
+            self._refresh()
+            path = inclusion_path(self._leaves, number - 1)
+            content = self._objects.read(self.address(number)) or b""
+            return Inclusion(content, number, tuple(step.hex() for step in path), self.head())
+
+    @property
+    def head_address(self) -> str:
+        """Where the head lies."""
+        return f"{self.place}/head.json"
+
+    def address(self, number: int) -> str:
+        """Return where an entry lies."""
+        return f"{self.place}/{number:08d}.json"
+
+    def _refresh(self) -> None:
+        """Read the entries that came since."""
+        while (content := self._objects_read(len(self._leaves) + 1)) is not None:
+            self._take(content)
+
+    def _objects_read(self, number: int) -> bytes | None:
+        """Return an entry's bytes; of one that cannot be opened, bytes that are no entry."""
+        try:
+            return self._objects.read(self.address(number))
+        except RecordError as error:
+            self.damage = self.damage or error
+            return b""
+
+    def _take(self, content: bytes) -> Entry | None:
+        number, entry = len(self._leaves) + 1, None
+        try:
+            entry = read_entry(content, self.place, number, self.address(number))
+            if self._leaves and entry.previous != self._leaves[-1].hex():
+                raise RecordError(f"{self.address(number)} does not follow the entry before it")
+        except RecordError as error:
+            self.damage = self.damage or error
+        self._entries.append(entry)
+        self._leaves.append(leaf_hash(content))
+        self._peaks.add(self._leaves[-1])
+        return entry
+
+    def _check_appendable(self) -> None:
+        """Refuse to write after what is damaged: the new entry would vouch for it."""
+        octets = self._objects.read(self.head_address)
+        size = 0 if octets is None else read_head(octets, self.place, self.head_address)[0].size
+        self._refresh()
+        if self.damage is not None:
+            raise RecordError(f"nothing is written to a damaged log: {self.damage}")
+        missing = self.head_address if octets is None and self._leaves else ""
+        if size > len(self._leaves):
+            missing = self.address(len(self._leaves) + 1)
+        if missing:
+            raise RecordError(f"nothing is written to a damaged log: {missing} is missing")
+
+    def _write_head(self) -> None:
+        head = Head(self._peaks.size, self._peaks.root().hex())
+        self._objects.replace(
+            self.head_address, self._signed({"log": self.place, **head.to_dict()}, HEAD_TYPE)
+        )
+
+    def _signed(self, content: Mapping[str, Any], content_type: str) -> bytes:
+        if self._key is None:
+            raise RecordError(f"{self.place} is open for reading only")
+        signed = {**content, "key": self._key.public}
+        signature = self._key.sign(canonical(signed), content_type)
+        return canonical({**signed, "signature": signature.value})
+
+
+def read_entry(octets: bytes, place: str, number: int, file: str) -> Entry:
+    """Return the entry of a file, unless its form, place, number or signature is wrong."""
+    content = parse_mapping(octets, file)
+    body, previous, key = content.get("body"), content.get("previous"), content.get("key")
+    if (content.get("log"), content.get("number")) != (place, number):
+        raise RecordError(f"{file} is damaged: it is another entry, or of another log")
+    if not isinstance(body, dict) or not isinstance(previous, str) or not isinstance(key, str):
+        raise RecordError(f"{file} is damaged: it is no log entry")
+    if not _is_own(content, ENTRY_TYPE):
+        raise RecordError(f"{file} is damaged: its signature is wrong")
+    return Entry(number, body, previous, key, leaf_hash(octets))
+
+
+def read_head(octets: bytes, place: str, file: str) -> tuple[Head, str]:
+    """Return the head of a file and the key that signed it.
+
+    Raises
+    ------
+    RecordError
+        If it is malformed, or not signed.
+    """
+    content = parse_mapping(octets, file)
+    size, root, key = content.get("size"), content.get("root"), content.get("key")
+    if not _is_own(content, HEAD_TYPE) or content.get("log") != place:
+        raise RecordError(f"{file} is damaged: its signature is wrong")
+    if not isinstance(size, int) or not isinstance(root, str):
+        raise RecordError(f"{file} is damaged: it is no head")
+    return Head(size, root), str(key)
+
+
+def _is_own(content: Mapping[str, Any], content_type: str) -> bool:
+    """Whether what a file says is signed by the key that it names."""
+    rest = {name: value for name, value in content.items() if name != "signature"}
+    signature = Signature(str(content.get("key")), str(content.get("signature")))
+    return is_signed(signature, canonical(rest), content_type)
