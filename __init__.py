@@ -26,9 +26,14 @@ if TYPE_CHECKING:
     from .models.fit import Fit as Fit
     from .models.least_squares import OLS as OLS
     from .models.likelihood import MaximumLikelihood as MaximumLikelihood
+    from .models.network_fit import NetworkFit as NetworkFit
+    from .models.neural_network import NeuralNetwork as NeuralNetwork
     from .models.regression import GLM as GLM
     from .models.regression_fit import GLMFit as GLMFit
     from .models.regression_fit import OLSFit as OLSFit
+    from .models.training_optimizers import ServerAdam as ServerAdam
+    from .models.training_optimizers import ServerMomentum as ServerMomentum
+    from .models.training_optimizers import ServerSGD as ServerSGD
     from .protocols.additive_sharing import AdditiveSharing as AdditiveSharing
     from .protocols.errors import AbortedError as AbortedError
     from .protocols.errors import DropoutError as DropoutError
@@ -48,7 +53,10 @@ if TYPE_CHECKING:
     from .protocols.ring_paillier import RingPaillier as RingPaillier
     from .protocols.secret_sharing import SecretSharing as SecretSharing
     from .protocols.simulation import Simulation as Simulation
+    from .records.errors import AccessError as AccessError
     from .records.errors import RecordError as RecordError
+    from .records.model_card import Release as Release
+    from .records.signing import SigningKey as SigningKey
     from .serialization.encoding_parameters import AutoRange as AutoRange
     from .serialization.encoding_parameters import ExactFloat as ExactFloat
     from .serialization.encoding_parameters import FixedPoint as FixedPoint
@@ -71,8 +79,11 @@ _MODULES = {
     "models.fit": ("Fit",),
     "models.least_squares": ("OLS",),
     "models.likelihood": ("MaximumLikelihood",),
+    "models.network_fit": ("NetworkFit",),
+    "models.neural_network": ("NeuralNetwork",),
     "models.regression": ("GLM",),
     "models.regression_fit": ("GLMFit", "OLSFit"),
+    "models.training_optimizers": ("ServerAdam", "ServerMomentum", "ServerSGD"),
     "protocols.additive_sharing": ("AdditiveSharing",),
     "protocols.errors": (
         "AbortedError",
@@ -94,7 +105,9 @@ _MODULES = {
     "protocols.ring_paillier": ("RingPaillier",),
     "protocols.secret_sharing": ("SecretSharing",),
     "protocols.simulation": ("Simulation",),
-    "records.errors": ("RecordError",),
+    "records.errors": ("AccessError", "RecordError"),
+    "records.model_card": ("Release",),
+    "records.signing": ("SigningKey",),
     "serialization.encoding_parameters": ("AutoRange", "ExactFloat", "FixedPoint", "Quantized"),
     "serialization.errors": ("DecodeError", "EncodeError", "SerializationError", "TacitError"),
 }

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import ray
@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from ray import cloudpickle
 from ray.exceptions import RayActorError, RayTaskError
 
+from ..models.definition import Model
 from ..models.errors import ModelError
-from ..models.fit import Fit
 from ..models.sum import Sum
 from ..protocols.errors import SetupError
 from ..protocols.party import AGGREGATOR, COORDINATOR
@@ -43,6 +43,8 @@ from .events import Event, Failure, Result
 from .holder_host import share_out
 from .progress import OnEvent, following, waiting
 from .repository import REPOSITORY, Repository
+
+R = TypeVar("R")
 
 
 def simulate(
@@ -280,20 +282,20 @@ class Federation:
 
     def fit(
         self,
-        model: Any,
+        model: Model[R],
         encoding: Message | None = None,
         *,
         cov_type: str = "nonrobust",
         on_event: OnEvent | None = None,
-    ) -> Fit:
+    ) -> R:
         """Fit a model over all holders' rows, with the estimates and standard errors of the pooled data.
 
         Parameters
         ----------
-        model : MaximumLikelihood, GLM or OLS
+        model : MaximumLikelihood, GLM, OLS or NeuralNetwork
             What to fit.
-        encoding : ExactFloat or FixedPoint, optional
-            By default `ExactFloat`.
+        encoding : ExactFloat, FixedPoint or Quantized, optional
+            By default the model's own; for statistical models `ExactFloat`.
         cov_type : {"nonrobust", "HC0", "HC1", "HC2", "HC3", "cluster", "CR0"}
             How a regression's covariance is estimated: from the model, robust to unequal variances, or to what the
             rows of a holder have in common ("CR0" is "cluster" without the correction for few holders).
@@ -303,8 +305,8 @@ class Federation:
 
         Returns
         -------
-        Fit
-            Prints like statsmodels'; says which protocol and which holders it rests on.
+        Fit, GLMFit, OLSFit or NetworkFit
+            By the model; prints like statsmodels' and says which protocol and which holders it rests on.
 
         Raises
         ------
@@ -313,20 +315,22 @@ class Federation:
         ModelError
             If the model cannot start from its start, its columns are collinear, or it has no such covariance.
         """
-        model = _with_cov_type(model, cov_type)
-        return self._fit(model, self._wait(model, encoding, on_event), encoding)
+        model, encoding = _with_cov_type(model, cov_type), _encoding_of(model, encoding)
+        fit: R = self._fit(model, self._wait(model, encoding, on_event), encoding)
+        return fit
 
     async def afit(
         self,
-        model: Any,
+        model: Model[R],
         encoding: Message | None = None,
         *,
         cov_type: str = "nonrobust",
         on_event: OnEvent | None = None,
-    ) -> Fit:
+    ) -> R:
         """Fit a model as `fit` does: its asynchronous twin."""
-        model = _with_cov_type(model, cov_type)
-        return self._fit(model, await self._await(model, encoding, on_event), encoding)
+        model, encoding = _with_cov_type(model, cov_type), _encoding_of(model, encoding)
+        fit: R = self._fit(model, await self._await(model, encoding, on_event), encoding)
+        return fit
 
     def plan(self, model: Any, encoding: Message | None = None) -> Plan:
         """Put all protocols side by side for a question, before anything runs: what each costs, and whom it trusts.
@@ -351,7 +355,7 @@ class Federation:
             If no protocol meets the wish.
         """
         with waiting("measuring this machine …"):
-            return self.choice.plan(model, len(self.holders), encoding)
+            return self.choice.plan(model, len(self.holders), _encoding_of(model, encoding))
 
     @property
     def protocol(self) -> Protocol[Any] | Literal["auto"]:
@@ -497,9 +501,9 @@ class Federation:
             warnings.warn(remark, SumWarning, stacklevel=3)
         return np.asarray(result.value)
 
-    def _fit(self, model: Any, result: Result, encoding: Message | None) -> Fit:
+    def _fit(self, model: Any, result: Result, encoding: Message | None) -> Any:
         fit = result.value
-        if not isinstance(fit, Fit):
+        if not hasattr(fit, "with_provenance"):
             raise SetupError("the model yields no fit: use federation.sum for sums")
         protocol = self.choice.protocol_for(model, len(self.holders), encoding)
         known = result.at_least is None
@@ -516,6 +520,11 @@ class Federation:
             trust=str(protocol.trust),
             warnings=[*_remarks_on_losses(result), *result.remarks, *unnamed],
         )
+
+
+def _encoding_of(model: Any, encoding: Message | None) -> Message | None:
+    """Return the encoding that is asked for, or else the one that the model brings along."""
+    return getattr(model, "default_encoding", None) if encoding is None else encoding
 
 
 def _with_cov_type(model: Any, cov_type: str) -> Any:

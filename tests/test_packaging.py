@@ -15,7 +15,11 @@ import pytest
 import tacit
 from house import ROOT, files_besides, imports, package_files, package_folders, pyproject, read
 
-DISTRIBUTIONS = {"dp_accounting": "dp-accounting", "jwt": "pyjwt", "sklearn": "scikit-learn"}  # where the names differ
+DISTRIBUTIONS = {
+    "dp_accounting": "dp-accounting",
+    "jwt": "pyjwt",
+    "sklearn": "scikit-learn",
+}  # where the names differ
 RIVALS = "rival_"  # scripts of the benchmarks that run in a rival's environment
 LEFT_BEHIND = (".*", "build", "dist", "*.egg-info", "__pycache__")  # what is no source
 
