@@ -26,6 +26,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from ..models.definition import Model
 from ..models.errors import ModelError
+from ..models.provenance import Provenance
 from ..models.sum import Sum
 from ..protocols.errors import SetupError
 from ..protocols.party import AGGREGATOR, COORDINATOR
@@ -503,7 +504,7 @@ class Federation:
 
     def _fit(self, model: Any, result: Result, encoding: Message | None) -> Any:
         fit = result.value
-        if not hasattr(fit, "with_provenance"):
+        if not isinstance(fit, Provenance):
             raise SetupError("the model yields no fit: use federation.sum for sums")
         protocol = self.choice.protocol_for(model, len(self.holders), encoding)
         known = result.at_least is None

@@ -26,6 +26,7 @@ LENGTHS, N_HOLDERS = (10**3, 10**4, 10**5, 10**6, 10**7), 3
 QUICK_HOLDERS, QUICK_LENGTH = 30, 10**5
 MEMORY_LIMIT = 24 * 1024**3 / 1e6  # MB
 LATER_SUMS = 3
+PROTOCOL = tacit.PairwiseMasking(active=False)
 BOUND, FRACTION_BITS = 1.0, 20  # a thousand contributions fit words of 32 bits
 
 
@@ -65,6 +66,9 @@ def _growth_with_holders(sizes: list[int], say: Callable[[str], None]) -> Sectio
     for n_holders in sizes:
         say(f"scale: {n_holders} holders with {LENGTH:,} values")
         figures += _figures(f"{n_holders} holders", measure(n_holders, LENGTH))
+        degree = PROTOCOL.degree(n_holders)
+        note = f"{degree / math.log2(n_holders):.2g} times log2 n: the vector work of a holder"
+        figures.append(Figure("… others with whom each masks", "", degree, note=note))
     return _section(f"Growth with the holders, {LENGTH:,} float32 each", figures)
 
 
@@ -115,7 +119,7 @@ def measure_words(n_holders: int, length: int) -> Grown:
 
 def _federation(rows: dict[str, NDArray[np.float32]] | dict[str, NDArray[np.int64]]) -> tacit.Federation:
     together = math.ceil(len(rows) / (os.cpu_count() or 1))
-    return tacit.simulate(rows, protocol=tacit.PairwiseMasking(active=False), holders_per_actor=together)
+    return tacit.simulate(rows, protocol=PROTOCOL, holders_per_actor=together)
 
 
 def _measure(one_sum: Callable[[], NDArray[np.generic]], expected: NDArray[np.generic], later: int) -> Grown:

@@ -7,16 +7,17 @@ JSON that `from_dict` restores bit by bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .definition import Definition, State
 from .errors import ModelError
+from .provenance import Provenance
 from .summary import Entry, Summary, summary_of
 
 if TYPE_CHECKING:  # importing pandas takes 0.3 s, and a holder needs none of it
@@ -30,7 +31,7 @@ _HOMES: Mapping[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class Fit:
+class Fit(Provenance):
     """A fitted model.
 
     Attributes
@@ -55,16 +56,14 @@ class Fit:
         Whether the estimates are a maximum that can be told apart from its neighbours.
     states : tuple of State
         Every accepted point; `history` shows them as a table.
-    warnings : tuple of str
-        What the user must know; empty if all is well.
     on_bound : tuple of str
         Parameters on a bound.
     statistics : mapping of str to float
         Further figures of the model (deviance, dispersion), shown in the head of the summary.
     df_t : float or None
         Degrees of freedom of Student's t for tests and intervals; None for the normal distribution.
-    protocol, holders, survivors, digits, privacy, trust
-        How the sums were computed; filled in by `with_provenance`.
+    warnings, protocol, holders, survivors, digits, privacy, trust
+        As of `Provenance`.
     """
 
     definition: Definition
@@ -77,16 +76,9 @@ class Fit:
     n_passes: int
     converged: bool
     states: tuple[State, ...] = ()
-    warnings: tuple[str, ...] = ()
     on_bound: tuple[str, ...] = ()
     statistics: Mapping[str, float] = field(default_factory=dict)
     df_t: float | None = None
-    protocol: str | None = None
-    holders: tuple[str, ...] = ()
-    survivors: tuple[str, ...] = ()
-    digits: str | None = None
-    privacy: str | None = None
-    trust: str | None = None
 
     _restore: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}  # of a child's own fields
 
@@ -209,30 +201,7 @@ class Fit:
 
         return pd.Series(values.copy(), index=list(self.names), name=name)
 
-    # Provenance and storage.
-
-    def with_provenance(
-        self,
-        *,
-        protocol: str | None = None,
-        holders: Sequence[str] = (),
-        survivors: Sequence[str] = (),
-        digits: str | None = None,
-        privacy: str | None = None,
-        trust: str | None = None,
-        warnings: Sequence[str] = (),
-    ) -> Self:
-        """Return the same fit with how its sums were computed; `warnings` are added to those it has."""
-        return replace(
-            self,
-            protocol=protocol,
-            holders=tuple(holders),
-            survivors=tuple(survivors),
-            digits=digits,
-            privacy=privacy,
-            trust=trust,
-            warnings=(*self.warnings, *warnings),
-        )
+    # Storage.
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fit as JSON-able data (NaN as None); `from_dict` restores the same bits."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from .errors import ModelError
 from .neural_network_local import load_arrays, outputs_of
 from .neural_network_module import Layout, Module, describe, working_alone
 from .neural_network_rows import FrameColumns, inputs_of
+from .provenance import Provenance
 from .summary import Summary
 from .training import RoundRecord, array_from_dict, array_to_dict, record_from_dict, record_to_dict
 
@@ -30,7 +31,7 @@ _WIDTH = 78
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class NetworkFit:
+class NetworkFit(Provenance):
     """A network trained over all holders' rows.
 
     Attributes
@@ -53,12 +54,10 @@ class NetworkFit:
         Secure sums.
     records : tuple of RoundRecord
         What each round measured; `history` shows them as a table.
-    warnings : tuple of str
-        What the user must know; empty if all is well.
     module : torch.nn.Module or None
         The architecture, for predictions; None after `from_dict`.
-    protocol, holders, survivors, digits, privacy, trust
-        How the sums were computed; filled in by `with_provenance`.
+    warnings, protocol, holders, survivors, digits, privacy, trust
+        As of `Provenance`.
     """
 
     definition: Definition
@@ -72,14 +71,7 @@ class NetworkFit:
     validation_loss: float = math.nan
     validation_accuracy: float = math.nan
     records: tuple[RoundRecord, ...] = ()
-    warnings: tuple[str, ...] = ()
     module: Module | None = field(default=None, compare=False)
-    protocol: str | None = None
-    holders: tuple[str, ...] = ()
-    survivors: tuple[str, ...] = ()
-    digits: str | None = None
-    privacy: str | None = None
-    trust: str | None = None
 
     @property
     def n_parameters(self) -> int:
@@ -150,30 +142,7 @@ class NetworkFit:
         values = (outputs > 0).astype(np.int64) if loss == "bce_with_logits" else outputs
         return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
-    # Provenance and storage.
-
-    def with_provenance(
-        self,
-        *,
-        protocol: str | None = None,
-        holders: Sequence[str] = (),
-        survivors: Sequence[str] = (),
-        digits: str | None = None,
-        privacy: str | None = None,
-        trust: str | None = None,
-        warnings: Sequence[str] = (),
-    ) -> NetworkFit:
-        """Return the same fit with how its sums were computed; `warnings` are added to those it has."""
-        return replace(
-            self,
-            protocol=protocol,
-            holders=tuple(holders),
-            survivors=tuple(survivors),
-            digits=digits,
-            privacy=privacy,
-            trust=trust,
-            warnings=(*self.warnings, *warnings),
-        )
+    # Storage.
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fit without its module as JSON-able data; `from_dict` restores the same bits."""

@@ -219,6 +219,16 @@ class PairwiseMasking(Protocol[MaskingMemory]):
         default = max(graphs.default_threshold(n_holders, active=self.active), self.minimum_holders)
         return self.threshold or default
 
+    def degree(self, n_holders: int) -> int:
+        """Return with how many others each of so many holders masks: all, or of many holders a few, like log n.
+
+        Raises
+        ------
+        SetupError
+            If no graph of so many suits the threshold.
+        """
+        return n_holders - 1 if self.mode == "direct" else _neighbourhood(self, n_holders).degree
+
     def dispensable(self, n_holders: int) -> int:
         """Return without how many answers a sum may be unmasked, counting those who lie."""
         return n_holders - self.needed(n_holders) + self.colluding
@@ -292,7 +302,7 @@ class PairwiseMasking(Protocol[MaskingMemory]):
         vectors = tuple(np.zeros(encoding.word_shape, encoding.word_dtype) for encoding in encodings)
         frames: list[Message] = [MaskedInput(session=session, binding=session, flag=flag, vectors=vectors)]
         if self.mode == "resilient":
-            degree = _neighbourhood(self, n_holders).degree
+            degree = self.degree(n_holders)
             n_kept = degree if degree < n_holders - 1 else n_holders
             shares = np.zeros((n_kept, KEY_BYTES), dtype=np.uint8)
             frames.append(UnmaskingShares(session=session, binding=session, shares=shares))
