@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
-from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.exceptions import ActorUnavailableError, RayError
 
 from ..protocols.party import PartyId
 from ..serialization.codec import Frame
@@ -58,10 +58,12 @@ class Peer:
         self._take = take
         self._patient = True
         self._turn: tuple[list[Posted], asyncio.Task[bool]] | None = None
-        self._waiting: asyncio.Future[list[Posted]] | None = None  # the call of that process which waits here
+        self._waiting: asyncio.Future[Answer | None] | None = None  # its call that waits here
         self._unconfirmed: dict[int, list[Posted]] = {}  # answers by their numbers
         self._n_answers = 0
         self._arrived: list[int] = []  # answers of that process, to be confirmed
+        self._has_called = False
+        self._missed = False  # whether one of its answers may be lost, and it does not know
 
     # Frames to it
 
@@ -80,16 +82,15 @@ class Peer:
         return await asyncio.shield(sent)
 
     async def hurry(self) -> None:
-        """Let no call to that process wait any longer."""
+        """Let no call to that process wait any longer; one that was never called learns nothing, not even now."""
         self._patient = False
-        await self._call([])
+        if self._has_called:
+            await self._call([])
 
     async def _send_turn(self, frames: list[Posted]) -> bool:
         """Send frames as the answer that a call waits for, or else with calls: buffers as arguments of their own."""
         self._turn = None
-        if self._waiting is not None:
-            self._waiting.set_result(frames)
-            self._waiting = None
+        if self._release(frames):
             return True
         calls = [self._call([(to, frame.header)], *frame.buffers) for to, frame in frames if frame.buffers]
         if bundle := [(to, frame.header) for to, frame in frames if not frame.buffers]:
@@ -97,15 +98,18 @@ class Peer:
         return all(await asyncio.gather(*calls))
 
     async def _call(self, frames: list[tuple[PartyId, bytes]], *buffers: NDArray[Any]) -> bool:
+        self._has_called = True
         for retry in range(RETRIES):
             confirmed, self._arrived = self._arrived, []
-            about = (self._here, confirmed, retry > 0, self._patient)
+            again, self._missed = retry > 0 or self._missed, False
+            about = (self._here, confirmed, again, self._patient)
             try:
                 answer: Answer | None = await self.handle.deliver.remote(about, frames, *buffers)
             except ActorUnavailableError:
                 self._arrived += confirmed
+                self._missed = True  # for the next call to say, should this be the last attempt
                 await asyncio.sleep(FIRST_PAUSE * 2**retry)
-            except RayActorError:
+            except RayError:
                 break
             else:
                 await self._take_back(answer)
@@ -137,30 +141,37 @@ class Peer:
         """
         for number in confirmed:
             self._unconfirmed.pop(number, None)
-        if self._waiting is not None:
-            self._waiting.set_result([])  # one call waits at a time
-            self._waiting = None
-        frames: list[Posted] = []
-        if again:
+        self._release([])  # one call waits at a time
+        if again and self._unconfirmed:
             frames = [posted for lost in self._unconfirmed.values() for posted in lost]
             self._unconfirmed.clear()
-        if not frames and patient:
-            frames = await self._wait()
-        if not frames:
-            return None
+            return self._numbered(frames)
+        return await self._wait() if patient else None
+
+    def _release(self, frames: list[Posted]) -> bool:
+        """Answer the call that waits, with frames or without; False if none does.
+
+        From here on the frames are unconfirmed, whatever becomes of that call before its turn has come.
+        """
+        waiting, self._waiting = self._waiting, None
+        if waiting is None or waiting.done():  # done: it was cancelled
+            return False
+        waiting.set_result(self._numbered(frames) if frames else None)
+        return True
+
+    def _numbered(self, frames: list[Posted]) -> Answer:
         self._n_answers += 1
         self._unconfirmed[self._n_answers] = frames
         return self._n_answers, [(to, frame.header, frame.buffers) for to, frame in frames]
 
-    async def _wait(self) -> list[Posted]:
+    async def _wait(self) -> Answer | None:
         loop = asyncio.get_running_loop()
-        waiting: asyncio.Future[list[Posted]] = loop.create_future()
+        waiting: asyncio.Future[Answer | None] = loop.create_future()
         self._waiting = waiting
 
         def give_up() -> None:
             if self._waiting is waiting:
-                waiting.set_result([])
-                self._waiting = None
+                self._release([])
 
         timer = loop.call_later(WAITING_SECONDS, give_up)
         try:

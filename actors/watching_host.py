@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 
 from .host import Host
 from .party import Party
@@ -81,6 +81,6 @@ async def _answers(handle: Any) -> bool:
     """Whether an actor answers a ping."""
     try:
         await handle.ping.remote()
-    except RayActorError:
+    except RayError:
         return False
     return True

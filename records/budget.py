@@ -124,7 +124,7 @@ class Budget:
             contents, end, chain = self._contents()
             earlier = [_charge_of(content) for content in contents]
             asked = epsilon_of([*earlier, charge], self.delta)
-            if asked > self.epsilon:
+            if not asked <= self.epsilon:  # nor may what is no number pass
                 raise self._refusal(earlier, charge, asked)
             content = {"number": len(contents) + 1, "purpose": purpose, **asdict(charge)}
             header = [] if end else [self._header]

@@ -124,7 +124,8 @@ class Catalogue:
             card, needed = str(body.get("card")), body.get("needed")
             needed = needed if isinstance(needed, int) else 0
             known.setdefault(version, Version(name, version, card, (signature,), needed, (), entry.number))
-            self._answers[name, str(body.get("request"))] = version
+            if isinstance(request := body.get("request"), str):
+                self._answers[name, request] = version
         elif kind == "co-signature" and version in known and known[version].card == body.get("card"):
             first, *others = known[version].signatures
             if signature.key not in {other.key for other in others}:  # who signs twice counts once

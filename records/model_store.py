@@ -20,6 +20,7 @@ pins none learns from `verify` that nothing was changed by somebody without *som
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -38,6 +39,7 @@ from .transparency_log import Inclusion, Log
 Record = Mapping[str, Any]
 
 LOG, AGGREGATES, USES = "log", "aggregates", "uses"
+OBJECT = re.compile(r"objects/[0-9a-f]{64}\.(json|safetensors)")
 
 
 class ModelStore:
@@ -339,6 +341,8 @@ class ModelStore:
 
     def get(self, address: str) -> bytes:
         """Return an object, unless its bytes have another hash than its address."""
+        if not OBJECT.fullmatch(address):  # a log entry or a card that somebody forged may say anything
+            raise RecordError(f"{address!r} is the address of no object")
         content = self.objects.read(address)
         if content is None:
             raise RecordError(f"{self.objects.file_of(address)} is missing")

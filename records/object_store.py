@@ -101,12 +101,13 @@ class FolderStore:
     def create(self, address: str, content: bytes) -> bool:
         """Write bytes where there are none, whole and durably; False if the address is taken."""
         with self._written(address, content) as (temporary, path):
+            created = True
             try:
                 os.link(temporary, path)
             except FileExistsError:
-                return False
-            _sync_folder(path.parent)
-        return True
+                created = False
+            _sync_folder(path.parent)  # of what is there, too: its writer may have been killed
+        return created
 
     def replace(self, address: str, content: bytes) -> None:
         """Write bytes in place of those that are there, whole and durably."""

@@ -209,11 +209,18 @@ def test_call_of_a_process_that_leaves_does_not_wait_nor_do_those_before_it(loop
         await asyncio.sleep(0)
         assert await peer.answer([], False, False) is None
         assert await waiting is None
-        await peer.hurry()
         await peer.send(A, Frame(b"1"))
+        await peer.hurry()
+        await peer.send(A, Frame(b"2"))
 
     loop.run(scene())
-    assert [patient for _, _, _, patient in process.about] == [False, False]
+    assert [patient for _, _, _, patient in process.about] == [True, False, False]
+
+
+def test_process_that_was_never_called_is_not_told_of_leaving(loop: asyncio.Runner) -> None:
+    process = Process()
+    loop.run(peer_of(process).hurry())  # a coordinator that knows no holders would count these calls
+    assert process.about == []
 
 
 def test_answer_that_may_be_lost_goes_out_again_until_it_is_confirmed(loop: asyncio.Runner) -> None:
@@ -261,3 +268,51 @@ def test_call_that_fails_confirms_again_and_says_that_an_answer_may_be_lost(loop
 
     loop.run(scene())
     assert process.about[1:] == [(7, [5], False, True), (7, [5], True, True)]
+
+
+def test_frames_given_to_a_call_that_is_repeated_in_the_same_turn_go_out_again(loop: asyncio.Runner) -> None:
+    async def scene() -> Answer | None:
+        peer = peer_of(Process())
+        waiting = asyncio.ensure_future(peer.answer([], False, True))
+        await asyncio.sleep(0)
+        sending = asyncio.ensure_future(peer.send(A, Frame(b"1")))
+        await asyncio.sleep(0)
+        repeated = asyncio.ensure_future(peer.answer([], True, True))  # before the first call has gone on
+        assert await sending
+        await waiting
+        return await asyncio.wait_for(repeated, 1)
+
+    assert loop.run(scene()) == (2, [(A, b"1", ())])
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["waits", "has been given frames"])
+def test_call_that_is_cancelled_costs_no_frame(given: bool, loop: asyncio.Runner) -> None:
+    process = Process()
+
+    async def scene() -> Answer | None:
+        peer = peer_of(process)
+        waiting = asyncio.ensure_future(peer.answer([], False, True))
+        await asyncio.sleep(0)
+        sending = asyncio.ensure_future(peer.send(A, Frame(b"1")))
+        await asyncio.sleep(0)
+        if given:
+            await asyncio.sleep(0)
+        waiting.cancel()
+        assert await sending
+        return await peer.answer([], True, False)
+
+    answer = loop.run(scene())
+    assert (answer is None) == bool(process.calls)  # with the repetition, or in a call of its own
+
+
+def test_call_after_one_that_was_given_up_says_that_an_answer_may_be_lost(loop: asyncio.Runner) -> None:
+    process = Process(*[ActorUnavailableError("x", None)] * RETRIES)
+
+    async def scene() -> None:
+        peer = peer_of(process)
+        assert not await peer.send(A, Frame(b"1"))
+        assert await peer.send(A, Frame(b"2"))
+        assert await peer.send(A, Frame(b"3"))
+
+    loop.run(scene())
+    assert [again for _, _, again, _ in process.about[RETRIES:]] == [True, False]

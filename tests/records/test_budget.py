@@ -68,6 +68,13 @@ def test_what_does_not_fit_is_refused_and_not_charged(budget: Budget) -> None:
         budget.charge(PRIVACY, ROUND, "one more")
 
 
+def test_a_cost_that_is_no_number_is_refused(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tacit.records.budget.epsilon_of", lambda *_: float("nan"))
+    with pytest.raises(BudgetError):
+        budget.charge(PRIVACY, ROUND, "a test")
+    assert budget.charges() == []
+
+
 def test_a_whole_fit_of_just_the_budget_fits(budget: Budget) -> None:
     privacy = Privacy(3.0, 1e-5, clip=1.0)
     charge = privacy.charge(privacy.noise_plan(n_holders=5, dimension=9, fraction_bits=24, rounds=40))

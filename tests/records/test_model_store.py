@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import stat
 import struct
 import subprocess
@@ -19,6 +20,7 @@ from tacit.records.errors import RecordError
 from tacit.records.model_card import Release, read_card, result_of
 from tacit.records.model_store import ModelStore
 from tacit.records.signing import Signature, SigningKey, open_envelope
+from tacit.records.verification import verify
 
 
 @pytest.fixture
@@ -168,6 +170,7 @@ def test_a_repeated_request_is_answered_with_the_same_version(store: ModelStore)
     assert store.save("risk", {"n": 2}) == 2
     assert store.save("risk", {"n": 1}, request="once") == 1
     assert store.versions("risk") == [1, 2]
+    assert store.save("risk", {"n": 3}, request="None") == 3  # the second was saved on no request at all
 
 
 def test_a_draft_whose_version_was_taken_is_not_committed(store: ModelStore) -> None:
@@ -208,6 +211,16 @@ def test_a_damaged_log_entry_stops_the_writer_and_the_others_still_load(
     assert other.load("costs") == {"n": 2}
     with pytest.raises(RecordError, match="damaged log"):
         other.save("costs", {"n": 3})
+
+
+def test_nothing_outside_is_read_whatever_an_entry_says(store: ModelStore, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "outside.json")  # whoever opens it waits for ever
+    entry = {"kind": "version", "name": "risk", "version": 1, "card": "../../outside", "needed": 0}
+    with store.objects.locked():
+        store.log.append({**entry, "by": "", "signature": ""})
+    with pytest.raises(RecordError, match="the address of no object"):
+        store.load("risk")
+    assert not verify(store).ok
 
 
 def test_an_entry_that_is_gone_from_the_end_stops_the_writer(store: ModelStore, tmp_path: Path) -> None:

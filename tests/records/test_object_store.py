@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tacit.records import object_store
 from tacit.records.errors import RecordError
 from tacit.records.object_store import FolderStore, ObjectStore, RemoteStore, open_objects
 from tacit.records.sealing import RepositoryKey, SealedStore
@@ -25,6 +26,16 @@ def test_what_is_created_is_read_and_never_overwritten(objects: ObjectStore) -> 
     assert objects.create("log/1", b"first")
     assert not objects.create("log/1", b"second")
     assert objects.read("log/1") == b"first"
+
+
+def test_what_somebody_else_has_created_is_durable_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects, flushed = open_objects(tmp_path / "models"), list[Path]()
+    objects.create("log/1", b"first")  # by a writer that may have been killed before it flushed the folder
+    monkeypatch.setattr(object_store, "_sync_folder", flushed.append)
+    assert not objects.create("log/1", b"first")
+    assert flushed == [tmp_path / "models" / "log"]
 
 
 def test_what_is_replaced_is_read(objects: ObjectStore) -> None:
