@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,8 @@ def declared_levels(levels: Any, text: str) -> tuple[Level, ...]:
     plain = tuple(int(level) if isinstance(level, float) and level.is_integer() else level for level in plain)
     if not plain or not all(isinstance(level, str | bool | int | float) for level in plain):
         raise ModelError(f"the levels of {text!r} are texts or numbers, one at least")
+    if any(isinstance(level, float) and not math.isfinite(level) for level in plain):
+        raise ModelError(f"the levels of {text!r} are finite")
     if len(set(plain)) < len(plain) or len({isinstance(level, str) for level in plain}) > 1:
         raise ModelError(f"the levels of {text!r} are not all different, or mix texts and numbers")
     return plain
@@ -72,7 +75,7 @@ def contrasts(kind: str = "Treatment", *arguments: Any, **named: Any) -> Any:
         named["base"] = named.pop("reference")
     try:
         return getattr(formulaic_contrasts, f"{kind}Contrasts")(*arguments, **named)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError) as error:
         raise ModelError(f"the contrasts {kind} cannot be used as they are written: {error}") from None
 
 

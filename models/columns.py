@@ -153,7 +153,7 @@ def _is_categorical(series: pd.Series[Any]) -> bool:
 
 
 def _numbers(series: pd.Series[Any], name: str) -> Numbers:
-    if series.dtype.kind in "iu" and len(present := series.dropna()) and abs(present).max() > _EXACT:
+    if series.dtype.kind in "iuO" and any(abs(int(value)) > _EXACT for value in _extreme_integers(series)):
         raise DataError(
             f"the column {name!r} holds integers beyond 2^53, which are no exact floats: scale it"
         )
@@ -161,6 +161,14 @@ def _numbers(series: pd.Series[Any], name: str) -> Numbers:
     if np.isinf(result).any():
         raise DataError(f"the column {name!r} holds infinite values, which are neither numbers nor missing")
     return result
+
+
+def _extreme_integers(series: pd.Series[Any]) -> list[Any]:
+    """Return the smallest and the largest whole number; none if there is no whole number."""
+    present = series.dropna()
+    if series.dtype.kind == "O":
+        present = present[[isinstance(value, int | np.integer) for value in present]]
+    return [present.min(), present.max()] if len(present) else []
 
 
 def _level(value: Any, name: str) -> Level:

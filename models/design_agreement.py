@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..serialization.session_messages import ArraySpecification, Query
 from .columns import Frame
 from .design import Design
-from .design_schema import Missing, Schema, decoded, encoded
+from .design_schema import MOST_COLUMNS, Missing, Schema, decoded, encoded
 from .errors import ModelError
 from .factor_levels import agreed_levels, all_declared_levels, check_lengths, keys_of
 from .formula import Factor, Formula, expression
@@ -73,8 +73,12 @@ class DesignAgreement:
     ) -> None:
         if missing not in {"drop", "raise"}:
             raise ModelError(f"missing is 'drop' or 'raise', not {missing!r}")
-        if isinstance(max_levels, bool) or not isinstance(max_levels, int) or max_levels < 1:
-            raise ModelError("max_levels is a positive number")
+        if (
+            isinstance(max_levels, bool)
+            or not isinstance(max_levels, int)
+            or not 1 <= max_levels <= MOST_COLUMNS
+        ):
+            raise ModelError(f"max_levels is a number from 1 to {MOST_COLUMNS}")
         for text in (offset, weights):
             if text is not None:
                 expression(text)
@@ -211,6 +215,8 @@ class DesignAgreement:
         names, _ = schema.matrix(Frame())
         if not names:
             raise ModelError(f"the formula {schema.formula.text!r} has no column")
+        if len(set(names)) < len(names):
+            raise ModelError(f"the formula {schema.formula.text!r} gives two columns the same name")
         arrays = await self._pass(total, Query("design_columns", {"schema": encoded(schema.to_dict())}))
         nobs, n_missing = arrays["rows"].tolist()
         if nobs == 0:

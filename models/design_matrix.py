@@ -73,7 +73,7 @@ def design_matrix(
     spec = ModelSpec(formula=terms, na_action="ignore", output="numpy")
     try:
         found = materializer.get_model_matrix(spec)
-    except (FormulaicError, ValueError) as error:
+    except (FormulaicError, ValueError, TypeError, IndexError) as error:
         raise ModelError(f"the design cannot be computed: {error}") from None
     matrix = np.ascontiguousarray(found, dtype=np.float64)
     return tuple(map(str, found.model_spec.column_names)), matrix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -20,6 +21,8 @@ from .level_table import Level
 from .transforms import State
 
 Missing: TypeAlias = Literal["drop", "raise"]
+
+MOST_COLUMNS = 4096  # their products fill a message of 67 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,17 +144,29 @@ class Schema:
         from .design_matrix import categorical, design_matrix, numerical  # noqa: PLC0415  # imports formulaic
 
         scope = Scope(frame, self.states)
-        values = {}
+        values, widths = {}, {}
         for factor in self.factors:
             if factor.text in self.levels:
                 agreed = self.levels[factor.text]
+                widths[factor.text] = len(agreed)
                 codes = _codes(self._levels(factor, scope), agreed, factor.text)
                 values[factor.text] = categorical(codes, agreed, factor.contrasts)
             elif factor.expression.several_columns:
-                values[factor.text] = numerical(factor.expression.value(scope))
+                columns = factor.expression.value(scope)
+                widths[factor.text] = columns.shape[1] if hasattr(columns, "shape") else len(columns)
+                values[factor.text] = numerical(columns)
             else:
                 values[factor.text] = numerical(factor.expression.numbers(scope))
+        self._check_width(widths)
         return design_matrix(self.formula.terms, values, len(frame))
+
+    def _check_width(self, widths: Mapping[str, int]) -> None:
+        """Check that there is room for the columns: six factors of 30 would be 700 million."""
+        most = sum(
+            math.prod(widths.get(factor.expr, 1) for factor in term.factors) for term in self.formula.terms
+        )
+        if most > MOST_COLUMNS:
+            raise ModelError(f"the formula makes {most} columns, and {MOST_COLUMNS} are allowed")
 
     def values(self, factor: Factor, frame: Frame) -> Numbers | Texts:
         """Return a factor's values without transforms: levels if it is categorical, or these rows have text.
@@ -192,8 +207,12 @@ def _codes(found: Texts, agreed: Sequence[Level], text: str) -> NDArray[np.intp]
 
 
 def encoded(content: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """Return JSON-able data as an array of its bytes, which a query can hold."""
-    return np.frombuffer(json.dumps(content, allow_nan=False).encode(), dtype=np.uint8)
+    """Return JSON-able data as an array of its bytes, which a query can hold; ModelError if a number is infinite."""
+    try:
+        text = json.dumps(content, allow_nan=False)
+    except ValueError:
+        raise ModelError("a design has a parameter that is no finite number") from None
+    return np.frombuffer(text.encode(), dtype=np.uint8)
 
 
 def decoded(array: NDArray[Any]) -> Any:

@@ -252,6 +252,8 @@ class Family:
 
     def slope(self, eta: Vector) -> Vector:
         """Return dμ/dη."""
+        if self.link == "logit":  # that of statsmodels is inf / inf beyond 355
+            return np.asarray(special.expit(eta) * special.expit(-eta), dtype=np.float64)
         return np.asarray(self._link.inverse_deriv(eta), dtype=np.float64)
 
     def bend(self, eta: Vector) -> Vector:

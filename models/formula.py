@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 import functools
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -124,6 +125,8 @@ def _read(text: str) -> _Content:
         for factor in term.factors
         if factor.eval_method.value != "literal"
     }
+    if "Intercept" in factors:
+        raise ModelError("a column called 'Intercept' cannot be told from the constant: rename it")
     return _Content(_response(left, text), factors, offsets, terms)
 
 
@@ -136,7 +139,9 @@ def _sides(text: str) -> tuple[list[Any], Any]:
     if not isinstance(text, str) or len(text) > _LONGEST:
         raise ModelError(f"a formula is a text like 'y ~ a + b', not {type(text).__name__}")
     try:
-        too_long = _n_products(DefaultFormulaParser().get_ast(text)) > _MOST_PRODUCTS
+        parser = DefaultFormulaParser()
+        _check_backticks(parser.get_tokens(text))
+        too_long = _n_products(parser.get_ast(text)) > _MOST_PRODUCTS
         formula = None if too_long else formulaic.Formula(text)
     except (FormulaicError, SyntaxError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
@@ -153,6 +158,19 @@ def _sides(text: str) -> tuple[list[Any], Any]:
     return [factor for term in left for factor in term.factors], right
 
 
+def _check_backticks(tokens: Iterable[Any]) -> None:
+    """Refuse a column in backticks that formulaic takes for the number or the call of the same text.
+
+    ``y ~ x + `1` `` would have no column ``1``, and `` `np.log(x)` + np.log(x)`` only one of the two.
+    """
+    names: set[str] = set()
+    others = {"1"}
+    for token in tokens:
+        (names if token.kind.value == "name" else others).add(token.token)
+    if both := sorted(names & others):
+        raise ValueError(f"the column `{both[0]}` cannot be told from what it says: write Q({both[0]!r})")
+
+
 def _n_products(node: Any) -> int:
     """Return how many products of factors formulaic forms, at most, when it expands a syntax tree.
 
@@ -161,11 +179,16 @@ def _n_products(node: Any) -> int:
     if not hasattr(node, "args"):  # a factor, or the number of a power
         return 1
     symbol = node.operator.symbol
-    if symbol in {"**", "^"} and str(node.args[1]).isdigit():
-        return int(_n_products(node.args[0]) ** min(int(str(node.args[1])), 64))
     numbers = [_n_products(argument) for argument in node.args]
-    total = sum(numbers)
-    return total if symbol in {"~", "+", "-"} else total + math.prod(numbers)
+    if symbol in {"**", "^"}:
+        exponent = str(node.args[1])  # formulaic also takes 1_000 and 0x10
+        if not re.fullmatch("[1-9][0-9]?", exponent):
+            raise ValueError("a power is a number from 1 to 99")
+        total = int(numbers[0] ** int(exponent))
+    else:
+        total = sum(numbers)
+        total += 0 if symbol in {"~", "+", "-"} else math.prod(numbers)
+    return min(total, _MOST_PRODUCTS + 1)
 
 
 def _response(factors: Sequence[Any], text: str) -> tuple[Expression, ...]:
@@ -176,7 +199,7 @@ def _response(factors: Sequence[Any], text: str) -> tuple[Expression, ...]:
         if len(parts) != 2 or node.keywords:
             raise ModelError(f"{factors[0].expr!r} is not cbind(successes, failures)")
         return tuple(parts)
-    if len(factors) > 2:
+    if len(factors) not in {1, 2}:
         raise ModelError(f"the left-hand side of {text!r} is neither one expression nor successes + failures")
     return tuple(_one_column(_expression(factor)) for factor in factors)
 

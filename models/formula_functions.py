@@ -54,7 +54,7 @@ def compared(function: Callable[[Any, Any], Any], left: Value, right: Value, tex
     if function not in {operator.eq, operator.ne}:
         raise DataError(f"{text!r} asks which text is less: compare texts by == and != only")
     if is_text(left) == is_text(right):
-        equal = np.equal(left, right, dtype=object).astype(np.bool_)
+        equal = np.asarray(np.equal(left, right, dtype=object), dtype=np.bool_)
     elif np.all(missing):  # a column without any value may be one of text
         equal = np.zeros_like(missing)
     else:

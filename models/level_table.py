@@ -129,7 +129,7 @@ def _bytes_of(key: Key) -> bytes:
 
 
 def _text_of(key: Key) -> bytes:
-    return json.dumps(key, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(key, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
 
 
 def _key_of(key: bytes) -> Key:

@@ -175,6 +175,8 @@ class GLMFit(Fit):
         import pandas as pd  # noqa: PLC0415
 
         own = self.design.offsets(rows) if offset is None else np.asarray(offset, dtype=np.float64)
+        if own.shape not in {(), (len(rows),)}:
+            raise ModelError(f"offset= has the shape {own.shape}, the rows are {len(rows)}")
         eta = self.design.columns(rows) @ self.estimates + own
         with np.errstate(all="ignore"):
             values = eta if linear else self._family.mean(eta)

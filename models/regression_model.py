@@ -7,6 +7,7 @@ point; the holders the design and every trial point, which are functions of thos
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
@@ -193,7 +194,9 @@ class RegressionModel:
             return kept[2]
         agreed = Design.from_array(design)
         own, asked = self.agreement.parameters, agreed.schema.to_dict()
-        if any(asked[name] != own[name] for name in ("formula", "offset", "weights", "missing")):
+        ours = all(asked[name] == own[name] for name in ("formula", "offset", "weights", "missing"))
+        ours &= all(asked["levels"].get(name) == values for name, values in own["levels"].items())
+        if not ours:
             raise ModelError(f"the query holds a design of another model than this {self.kind}")
         rows = rows_of(agreed, data, self.family)
         while len(self._rows) >= _ROWS_KEPT:
@@ -237,14 +240,19 @@ class RegressionModel:
         n_columns = len(bread)
         correction = 1.0
         if self.cov_type == "HC1":
-            correction = nobs / (nobs - n_columns)
+            correction = _ratio(nobs, nobs - n_columns)
         if self.cov_type in {"cluster", "CR0"}:
             n_clusters = int(sums["clusters"])
             if n_clusters < 2:
                 raise ModelError(f'cov_type="{self.cov_type}" needs at least two holders with rows')
             if self.cov_type == "cluster":
-                correction = n_clusters / (n_clusters - 1) * (nobs - 1) / (nobs - n_columns)
+                correction = n_clusters / (n_clusters - 1) * _ratio(nobs - 1, nobs - n_columns)
         return correction * bread @ unpacked(sums["meat"]) @ bread
+
+
+def _ratio(numerator: int, df_resid: int) -> float:
+    """Return the correction by degrees of freedom; NaN where none is left, as for the nonrobust covariance."""
+    return numerator / df_resid if df_resid else math.nan
 
 
 def rows_of(design: Design, data: Any, family: Family) -> Rows:

@@ -201,12 +201,17 @@ class Spline(Transform):
                 f"{self.name}() with extrapolation='na' would drop rows: take 'clip' or 'extend'"
             )
         bounds = np.array([self.parameters["lower_bound"], self.parameters["upper_bound"]], dtype=np.float64)
+        if bounds.shape != (2,) or not np.isfinite(bounds).all():
+            raise ModelError(f"{self.name}() has bounds that are no finite numbers")
         state: dict[str, Any] = {}
         try:
             self._evaluate(bounds, state, self._unconstrained())
         except (TypeError, ValueError) as error:
             raise ModelError(f"{self.name}() cannot be used as it is written: {error}") from None
-        return {name: float(value) if name.endswith("bound") else value for name, value in state.items()}
+        return {
+            name: float(value) if name.endswith("bound") else np.asarray(value).tolist()
+            for name, value in state.items()
+        }
 
     def wanted(self, state: State) -> int:
         """Return 1 + q once, if the q columns shall have mean zero."""

@@ -465,3 +465,43 @@ def test_any_partition_of_the_rows_gives_the_design_of_the_whole(cuts: list[int]
     assert design.schema.levels == whole.schema.levels
     np.testing.assert_allclose(stacked(design, parts), stacked(whole, [ROWS]), rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(design.column_means, whole.column_means, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("formula", "options", "words"),
+    [
+        ("y ~ poly(x, 20):poly(z, 20):poly(n, 20)", {}, "makes .* columns"),
+        ("y ~ C(k) * C(j)", {"levels": {"k": [*"abc", *range(2)]}}, "mix"),
+        ("y ~ C(j)", {"levels": {"j": list(range(5000))}}, "makes 5001 columns"),
+        ("y ~ k", {"max_levels": 10**9}, "max_levels"),
+        ("y ~ scale(x, 1e999)", {}, "no finite number"),
+        ("y ~ C(k, [])", {}, "cannot be"),
+    ],
+)
+def test_designs_that_no_holder_has_room_for_are_refused(
+    formula: str, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        agreed(formula, [ROWS.assign(n=RANDOM.normal(size=N))], **options)
+
+
+def test_a_spline_takes_constraints_as_a_matrix() -> None:
+    design = agreed("y ~ cr(x, knots=[4.0], lower_bound=0, upper_bound=40, constraints=[[1, 1, 1]])")
+    assert len(design.names) == 3
+
+
+def test_whole_numbers_beyond_doubles_are_refused_however_they_are_kept() -> None:
+    rows = ROWS.assign(x=np.array([2**60 + i for i in range(N)], dtype=object))
+    with pytest.raises(DataError, match="2\\^53"):
+        agreed("y ~ x", [rows])
+    rows = ROWS.assign(x=np.array([10**400, *range(N - 1)], dtype=object))
+    with pytest.raises(DataError, match="2\\^53"):
+        agreed("y ~ x", [rows])
+
+
+def test_a_level_that_is_no_utf8_is_a_level() -> None:
+    assert agreed("y ~ k", [ROWS.replace({"k": {"b": "\ud800"}})]).names[-1] == "k[T.\ud800]"
+
+
+def test_texts_compare_with_texts() -> None:
+    assert agreed("y ~ 0 + I('a' == 'a')").column_means.tolist() == [1.0]

@@ -266,3 +266,10 @@ def test_the_definition_has_no_family() -> None:
         "max_levels": 128,
         "cov_type": "nonrobust",
     }
+
+
+@pytest.mark.parametrize("cov_type", ["HC1", "cluster"])
+def test_as_many_rows_as_columns_leave_no_corrected_errors(cov_type: str) -> None:
+    fit = fitted(OLS("size ~ x").with_cov_type(cov_type), [ALL[:1], ALL[1:2]])
+    assert np.isnan(fit.bse).all()
+    assert "nan" in str(fit.summary())

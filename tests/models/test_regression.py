@@ -290,6 +290,13 @@ def test_complete_separation_is_told_with_its_columns() -> None:
     assert np.isnan(fit.bse).all()
 
 
+def test_separation_with_a_wide_gap_is_told_too() -> None:
+    fit = fitted(GLM("I(x > 0) ~ x", "binomial"), THREE)  # linear predictors beyond 355 on the way
+    assert not fit.converged
+    assert "x separate the responses" in fit.warnings[0]
+    assert math.isnan(fit.bse["x"])
+
+
 def test_quasi_complete_separation_names_only_what_runs_away() -> None:
     rows = [part.assign(event=np.where(part.g == "c", 1, part.event)) for part in THREE]
     fit = fitted(GLM("event ~ x + g", "binomial"), rows)
@@ -502,6 +509,10 @@ def test_queries_of_other_models_are_refused() -> None:
             model.contribution(THREE[0], query)
     with pytest.raises(ModelError, match="a design of another model"):
         GLM("count ~ z", "poisson").contribution(THREE[0], Query("start", {"design": design}))
+    declared = GLM("count ~ g", "poisson", levels={"g": ["c", "b", "a"]})
+    design = fitted(GLM("count ~ g", "poisson"), THREE).design.to_array()
+    with pytest.raises(ModelError, match="a design of another model"):
+        declared.contribution(THREE[0], Query("start", {"design": design}))
 
 
 def test_a_leverage_of_one_has_no_hc3() -> None:

@@ -43,6 +43,8 @@ def linear() -> OLSFit:
 def test_predictions_are_those_of_statsmodels(poisson: GLMFit) -> None:
     other = smf.glm("count ~ x + z + g", ALL, family=sm.Poisson(), offset=np.log(ALL["exposure"])).fit()
     np.testing.assert_allclose(poisson.predict(ALL), other.fittedvalues, rtol=1e-6)
+    with pytest.raises(ModelError, match="rows are 3"):
+        poisson.predict(ALL[:3], offset=[0.0, 1.0])
     zero = poisson.predict(ALL[:5], offset=np.zeros(5))
     np.testing.assert_allclose(zero, other.predict(ALL[:5], offset=np.zeros(5)), rtol=1e-6)
 
