@@ -22,6 +22,9 @@ class PlainHolder:
         """Return the rows; Ray brings large arrays through shared memory."""
         return self._rows
 
+    async def answer(self) -> None:
+        """Answer at once."""
+
 
 class PlainCoordinator:
     """Adds what the holders return."""
@@ -38,6 +41,13 @@ class PlainCoordinator:
             np.add(total, array, out=total)
         return time.perf_counter() - start, total
 
+    async def call(self, rounds: int) -> float:
+        """Return the seconds of so many rounds of empty calls, each holder answering before the next round."""
+        start = time.perf_counter()
+        for _ in range(rounds):
+            await asyncio.gather(*(holder.answer.remote() for holder in self._holders))
+        return time.perf_counter() - start
+
 
 class PlainRound:
     """A coordinator and holders, an actor each; end it with `close`."""
@@ -52,6 +62,11 @@ class PlainRound:
         """Return the seconds of one round, as the coordinator sees it, and the total."""
         seconds, total = ray.get(self._coordinator.sum.remote())
         return seconds, total
+
+    def call(self, rounds: int) -> float:
+        """Return the seconds of so many rounds of empty calls, as the coordinator sees them."""
+        seconds: float = ray.get(self._coordinator.call.remote(rounds))
+        return seconds
 
     def close(self) -> None:
         """End the actors."""

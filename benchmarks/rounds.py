@@ -2,8 +2,9 @@
 
     secure      tacit.simulate(…).sum(…): invitation, evaluation, encoding, masks, sealed links, total
     plain       bare Ray actors return their arrays, another one adds them (`plain_round`)
+    calls       the plain round, and as many rounds of empty calls as a secure one has besides: what Ray alone takes
 
-Both are timed at the coordinator, from the first frame to the total, and take turns on the same rows. Every actor has
+All are timed at the coordinator, from the first frame to the total, and take turns on the same rows. Every actor has
 a process of its own. Sums of an epoch that is set up are timed: the first one, which deals its secrets, stands apart.
 """
 
@@ -25,6 +26,7 @@ from .plain_round import PlainRound
 N_HOLDERS = 10
 TARGET = 1 / 1.5  # so many times the plain round it may take at most
 BOUND, FRACTION_BITS = 8.0, 24  # ten contributions fit words of 32 bits
+EMPTY_ROUNDS = 3  # besides masked inputs: readiness, codes over the survivors, shares
 SPREAD = 2.0  # of values that are drawn; those beyond the bound are cut off
 
 
@@ -69,6 +71,10 @@ def _figures(
         plain.close()
     target = TARGET if name.startswith("pairwise") else None
     yield compare(name, "ms", timings["pass"], timings["plain"], target=target)
+    if isinstance(protocol, tacit.PairwiseMasking) and protocol.active:
+        yield compare(
+            "… calls alone", "ms", timings["calls"], timings["plain"], note="the least that it takes on Ray"
+        )
     yield compare("… as federation.sum", "ms", timings["sum"], note="and its answer fetched, its total noted")
     yield Figure("… the first round", "ms", 1e3 * first, note="with whatever it sets up")
 
@@ -79,6 +85,7 @@ def _timings(
     """Time plain and secure rounds by turns; return the seconds of the first secure one apart."""
     passes: list[float] = []
     plains: list[float] = []
+    calls: list[float] = []
     totals: dict[str, NDArray[np.float32]] = {}
 
     def note(event: object) -> None:
@@ -93,15 +100,21 @@ def _timings(
         seconds, totals["plain"] = plain.sum()
         plains.append(seconds)
 
+    def all_calls() -> None:
+        seconds, _ = plain.sum()
+        calls.append(seconds + plain.call(EMPTY_ROUNDS))
+
     def rest() -> None:
         time.sleep(0.2)
 
     tasks = {"sum": Task(secure_round, prepare=rest), "round": Task(plain_round, prepare=rest)}
+    tasks["calls"] = Task(all_calls, prepare=rest)
     take_turns(tasks, 2)
     first = passes[0]
     passes.clear()
     plains.clear()
+    calls.clear()
     timings = take_turns(tasks, turns)
     if not np.allclose(totals["secure"], totals["plain"], atol=0.01):
         raise SystemExit("the benchmark's secure round gave another total than the plain one")
-    return first, {**timings, "pass": timing(passes), "plain": timing(plains)}
+    return first, {**timings, "pass": timing(passes), "plain": timing(plains), "calls": timing(calls)}
