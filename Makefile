@@ -58,7 +58,7 @@ unit: $(VENV)/.installed-dev
 
 ray: $(VENV)/.installed-dev
 	@echo "==> pytest with a local Ray cluster"
-	@$(RUN) -m pytest -q -n 2 --dist loadfile -m ray
+	@$(RUN) -m pytest -q -m ray
 
 # What trains networks. Without it, under another interpreter, their tests are skipped, and pytest says so.
 torch: $(VENV)/.installed-torch
