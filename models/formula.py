@@ -147,6 +147,11 @@ def _sides(text: str) -> tuple[list[Any], Any]:
         reason = str(error).splitlines()[0]
         if "`.` operator" in reason:
             reason = "'.' stands for all columns of a table that nobody has: name them"
+        if type(error) is SyntaxError:  # Python's own words say neither where nor what to do
+            reason = (
+                "a term is a column, or one call of a function such as I(x / 2) or np.log(x); "
+                "a column's name that is no plain word stands in backticks"
+            )
         raise ModelError(f"the formula {text!r} cannot be read: {reason}") from None
     if too_long:
         raise ModelError(f"the formula {text!r} expands into too many terms: write fewer interactions")

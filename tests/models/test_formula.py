@@ -115,6 +115,7 @@ def test_code_is_refused(text: str, words: str) -> None:
         ("~ x", "has not the form"),
         ("y ~ a | b", "has not the form"),
         ("y ~ a +", "cannot be read"),
+        ("y ~ __import__('os').system('ls')", "a term is a column, or one call"),
         ("y ~ .", "name them"),
         ("y*z ~ a", "interaction"),
         ("a + b + c ~ x", "neither one expression"),
