@@ -39,12 +39,15 @@ LAYERS = {
     "protocols": layer("serialization", "numpy scipy cryptography", phe="paillier*.py", gmpy2="paillier*.py"),
     "privacy": layer("serialization", "numpy dp_accounting"),
     "models": layer(
-        "serialization privacy", "numpy scipy pandas statsmodels formulaic", torch="*network*.py"
+        "serialization privacy",
+        "numpy scipy pandas statsmodels formulaic",
+        torch="*network*.py",
+        matplotlib="plotting.py",
     ),
     "records": layer(
         FOUR, "numpy pandas cryptography fsspec filelock sqlalchemy safetensors securesystemslib jwt"
     ),
-    "actors": layer(f"{FOUR} records", "ray numpy", cryptography="links*.py"),
+    "actors": layer(f"{FOUR} records", "ray numpy", cryptography="links*.py", rich="progress.py"),
     "cli": layer(f"{FOUR} records actors", "typer rich"),
     "estimators": layer(f"{FOUR} records actors", "sklearn numpy pandas"),
 }
@@ -185,7 +188,7 @@ def test_root_refuses_to_be_imported_by_the_name_of_its_folder() -> None:
 
 
 def test_importing_tacit_loads_no_heavy_library(tmp_path: Path) -> None:
-    heavy = {"ray", "scipy", "pandas", "statsmodels", "torch", "phe", "gmpy2"}
+    heavy = {"ray", "scipy", "pandas", "statsmodels", "sklearn", "matplotlib", "torch", "phe", "gmpy2"}
     script = f"import sys, tacit; print(*sorted({heavy!r} & set(sys.modules)))"
     run = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
