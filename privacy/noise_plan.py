@@ -96,18 +96,3 @@ class NoisePlan:
     def reach(self) -> int:
         """Grid units that the sum's word size allows for noise, above the bound of the sum without noise."""
         return math.ceil(REACH * math.sqrt(self.n_holders * self.share_variance))
-
-    def check_survivors(self, n_survivors: int) -> None:
-        """Refuse a sum of too few shares; **call before it is revealed**.
-
-        Raises
-        ------
-        PrivacyError
-            Fewer than n − D holders are left.
-        """
-        needed = self.n_holders - self.dropouts
-        if n_survivors < needed:
-            raise PrivacyError(
-                f"{n_survivors} holders are left and the noise of {needed} was promised: nothing is released; start "
-                "again with more dropouts in Privacy, which makes every share larger"
-            )

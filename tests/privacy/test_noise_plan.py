@@ -43,13 +43,6 @@ def test_no_noise_left_is_refused(n_holders: int, dropouts: int, known: int) -> 
         plan(n_holders=n_holders, dropouts=dropouts, known=known)
 
 
-def test_fewer_survivors_than_promised_are_refused() -> None:
-    for enough in (10, 8):
-        plan().check_survivors(enough)
-    with pytest.raises(PrivacyError, match="7 holders are left and the noise of 8 was promised"):
-        plan().check_survivors(7)
-
-
 def test_a_grid_too_coarse_for_the_noise_is_refused() -> None:
     least = Fraction(5) / Fraction(1.25) * 2  # of 4 counted shares
     plan(sensitivity=least, n_holders=7)
