@@ -212,11 +212,7 @@ class DesignAgreement:
         """
         self.n_passes = 0
         schema = await self._with_transforms(total, await self._with_levels(total))
-        names, _ = schema.matrix(Frame())
-        if not names:
-            raise ModelError(f"the formula {schema.formula.text!r} has no column")
-        if len(set(names)) < len(names):
-            raise ModelError(f"the formula {schema.formula.text!r} gives two columns the same name")
+        names = column_names(schema)
         arrays = await self._pass(total, Query("design_columns", {"schema": encoded(schema.to_dict())}))
         nobs, n_missing = arrays["rows"].tolist()
         if nobs == 0:
@@ -260,6 +256,22 @@ class DesignAgreement:
             query = Query("design_transforms", {"schema": encoded(schema.to_dict())})
             schema = advanced(schema, (await self._pass(total, query))["sums"])
         return schema
+
+
+def column_names(schema: Schema) -> tuple[str, ...]:
+    """Return the names of the columns of a schema that leaves nothing open.
+
+    Raises
+    ------
+    ModelError
+        If it has none, or two of the same name.
+    """
+    names, _ = schema.matrix(Frame())
+    if not names:
+        raise ModelError(f"the formula {schema.formula.text!r} has no column")
+    if len(set(names)) < len(names):
+        raise ModelError(f"the formula {schema.formula.text!r} gives two columns the same name")
+    return names
 
 
 def _moments(

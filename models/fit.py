@@ -7,7 +7,7 @@ JSON that `from_dict` restores bit by bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 
 from .definition import Definition, State
 from .errors import ModelError
-from .provenance import Provenance
+from .plotting import plot_of_fit
+from .stepwise import Stepwise
 from .summary import Entry, Summary, summary_of
 
 if TYPE_CHECKING:  # importing pandas takes 0.3 s, and a holder needs none of it
     import pandas as pd
+
+    from .plotting import Figure
 
 # Fits that know more than this one, by the model's kind: the module and the class.
 _HOMES: Mapping[str, tuple[str, str]] = {
@@ -31,7 +34,7 @@ _HOMES: Mapping[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class Fit(Provenance):
+class Fit(Stepwise):
     """A fitted model.
 
     Attributes
@@ -62,8 +65,8 @@ class Fit(Provenance):
         Further figures of the model (deviance, dispersion), shown in the head of the summary.
     df_t : float or None
         Degrees of freedom of Student's t for tests and intervals; None for the normal distribution.
-    warnings, protocol, holders, survivors, digits, privacy, trust
-        As of `Provenance`.
+    holders_by_step, warnings, protocol, holders, survivors, digits, privacy, trust
+        As of `Stepwise`.
     """
 
     definition: Definition
@@ -133,7 +136,10 @@ class Fit(Provenance):
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row for each accepted point: where it is, the objective, and what it took to get there."""
+        """One row for each accepted point: where it is, the objective, and what it took to get there.
+
+        The column ``holders`` tells how many are in the sum there, if that is known.
+        """
         import pandas as pd  # noqa: PLC0415
 
         rows = [
@@ -147,7 +153,31 @@ class Fit(Provenance):
             }
             for state in self.states
         ]
-        return pd.DataFrame(rows)
+        return self._with_holders(pd.DataFrame(rows), [state.iteration for state in self.states])
+
+    def plot(self, names: Sequence[str] | None = None, alpha: float = 0.05) -> Figure:
+        """Draw the estimates with their intervals, and the objective by iteration.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            Which parameters, in this order, for instance all but an intercept far away; by default all.
+        alpha : float
+            Wald intervals are at level 1 - alpha.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            To be saved with its `savefig`, or shown with ``matplotlib.pyplot.show()``; nothing is shown here.
+
+        Raises
+        ------
+        ModelError
+            If a parameter is not one of the fit's.
+        ModuleNotFoundError
+            If matplotlib, the extra ``tacit[plot]``, is not installed.
+        """
+        return plot_of_fit(self, names, alpha)
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -297,5 +327,5 @@ _RESTORE: Mapping[str, Callable[[Any], Any]] = {
     "covariance": restored_array,
     "statistics": _numbers,
     "llf": restored_number,
-    **dict.fromkeys(("names", "warnings", "on_bound", "holders", "survivors"), tuple),
+    **dict.fromkeys(("names", "warnings", "on_bound", "holders", "survivors", "holders_by_step"), tuple),
 }

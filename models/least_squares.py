@@ -9,11 +9,12 @@ the products is so restored (Björck, Numerical Methods for Least Squares Proble
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..privacy.guarantee import Privacy
 from ..serialization.session_messages import ArraySpecification, Query
 from .definition import State
 from .design import Design
@@ -26,6 +27,9 @@ from .regression_fit import OLSFit
 from .regression_model import Passes, RegressionModel, standardisation_of
 from .regression_sums import N_MOMENTS, Rows, unpacked, weighted_products
 from .total import Arrays, Total
+
+if TYPE_CHECKING:
+    from .private_least_squares import PrivateOLS
 
 _MOST_REFINEMENTS = 10
 _FINE = 1e-10  # a correction after which the next one is beyond the last digits
@@ -78,6 +82,32 @@ class OLS(RegressionModel):
             missing=missing,
             max_levels=max_levels,
         )
+
+    def with_privacy(self, privacy: Privacy) -> PrivateOLS:
+        """Return the model under differential privacy: one noised sum of products, standard errors that include it.
+
+        Nothing is found out from the rows beforehand: levels, and the constants of transforms, are declared in the
+        formula. Rows that lack a value are left out, and their number is not released.
+
+        Parameters
+        ----------
+        privacy : Privacy
+            For the unit "record" or "person", without sampling. ``clip`` is what w |z|² is clipped to, the weight
+            times the squared length of (1, columns, response) of a row; of a person, of all its rows together. Centre
+            and scale by constants, ``"I((mpg - 20) / 6) ~ I(wt - 3)"``, so that each is around 1, and take a clip
+            that few rows exceed, about 3 times the number of columns with the response: clipped rows count less, and
+            bias the estimates.
+
+        Raises
+        ------
+        PrivacyError
+            If the guarantee cannot be given for this model.
+        ModelError
+            If splines leave their knots to the data.
+        """
+        from .private_least_squares import PrivateOLS  # noqa: PLC0415 - which is made of this one
+
+        return PrivateOLS(self, privacy)
 
     def _own_specifications(self, n_columns: int) -> tuple[ArraySpecification, ...]:
         triangle = n_columns * (n_columns + 1) // 2

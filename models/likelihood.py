@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..privacy.errors import PrivacyError
+from ..privacy.guarantee import Privacy
 from ..serialization.session_messages import ArraySpecification, Query
 from .definition import Definition, State, fingerprint
 from .differentiation import Derivatives, differentiate
@@ -95,6 +97,18 @@ class MaximumLikelihood:
                 f"a likelihood alone knows no scores of rows for cov_type={cov_type!r}: fit a GLM or OLS"
             )
         return self
+
+    def with_privacy(self, privacy: Privacy) -> NoReturn:
+        """Refuse: a likelihood of all rows at once has no part of a single one that could be clipped.
+
+        Raises
+        ------
+        PrivacyError
+            Always.
+        """
+        raise PrivacyError(
+            "a likelihood of all rows at once has no contribution of a record that could be clipped: fit a GLM or OLS"
+        )
 
     @property
     def definition(self) -> Definition:

@@ -20,18 +20,21 @@ from .errors import ModelError
 from .neural_network_local import load_arrays, outputs_of
 from .neural_network_module import Layout, Module, describe, working_alone
 from .neural_network_rows import FrameColumns, inputs_of
-from .provenance import Provenance
+from .plotting import plot_of_network
+from .stepwise import Stepwise
 from .summary import Summary
 from .training import RoundRecord, array_from_dict, array_to_dict, record_from_dict, record_to_dict
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .plotting import Figure
+
 _WIDTH = 78
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class NetworkFit(Provenance):
+class NetworkFit(Stepwise):
     """A network trained over all holders' rows.
 
     Attributes
@@ -41,11 +44,12 @@ class NetworkFit(Provenance):
     arrays : mapping of str to ndarray
         The network's state dict.
     loss, accuracy : float
-        Of the network over the rows that it was trained on; NaN where the loss knows no hits.
+        Of the network over the rows that it was trained on; NaN where the loss knows no hits, and under privacy.
     validation_loss, validation_accuracy : float
         Over the rows held out; NaN if there are none.
     nobs : int
-        Rows that it was trained on, of all holders together.
+        Rows that it was trained on, of all holders together. Under privacy a noised count of records or persons, or
+        the number of holders.
     iterations : int
         Rounds.
     best_round : int
@@ -56,8 +60,8 @@ class NetworkFit(Provenance):
         What each round measured; `history` shows them as a table.
     module : torch.nn.Module or None
         The architecture, for predictions; None after `from_dict`.
-    warnings, protocol, holders, survivors, digits, privacy, trust
-        As of `Provenance`.
+    holders_by_step, warnings, protocol, holders, survivors, digits, privacy, trust
+        As of `Stepwise`.
     """
 
     definition: Definition
@@ -81,10 +85,31 @@ class NetworkFit(Provenance):
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row for each round, the start first: the losses, the accuracy, rows, and values clipped."""
+        """One row for each round, the start first: the losses, the accuracy, rows, and values clipped.
+
+        The column ``holders`` tells how many are in the sum of the round, if that is known.
+        """
         import pandas as pd  # noqa: PLC0415
 
-        return pd.DataFrame([asdict(record) for record in self.records])
+        history = pd.DataFrame([asdict(record) for record in self.records])
+        return self._with_holders(history, [record.round for record in self.records])
+
+    def plot(self) -> Figure:
+        """Draw the losses by round, in training and over the rows held out, and the accuracy where there is one.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            To be saved with its `savefig`, or shown with ``matplotlib.pyplot.show()``; nothing is shown here.
+
+        Raises
+        ------
+        ModelError
+            If no round was measured, as under privacy.
+        ModuleNotFoundError
+            If matplotlib, the extra ``tacit[plot]``, is not installed.
+        """
+        return plot_of_network(self)
 
     # Predictions.
 
@@ -199,12 +224,12 @@ class NetworkFit(Provenance):
             ("Aggregation:", stated["aggregation"]),
             ("Server optimizer:", stated["server_optimizer"]["name"]),
             ("Local epochs, batch:", f"{stated['local_epochs']}, {batch or 'all rows'}"),
-            ("No. Observations:", f"{self.nobs:,}"),
+            (self._counted, f"{self.nobs:,}"),
         ]
         right = [
             ("Rounds:", f"{self.iterations}, best {self.best_round}"),
             ("Passes:", f"{self.n_passes}"),
-            ("Training loss:", f"{self.loss:.6g}"),
+            ("Training loss:", _or_dash(self.loss)),
             ("Training accuracy:", _percent(self.accuracy)),
             ("Held-out loss:", _or_dash(self.validation_loss)),
             ("Held-out accuracy:", _percent(self.validation_accuracy)),
@@ -213,6 +238,12 @@ class NetworkFit(Provenance):
             f"{a}{b:>{38 - len(a)}}  {c}{d:>{38 - len(c)}}"
             for (a, b), (c, d) in zip(left, right, strict=True)
         ]
+
+    @property
+    def _counted(self) -> str:
+        """What `nobs` counts."""
+        privacy = self.definition.parameters.get("privacy")
+        return "No. Observations:" if privacy is None else _COUNTED[privacy["unit"]]
 
     def _provenance(self) -> list[str]:
         lost = [name for name in self.holders if name not in self.survivors]
@@ -230,6 +261,11 @@ class NetworkFit(Provenance):
         return [f"{name + ':':<11}{value}" for name, value in entries if value]
 
 
+_COUNTED = {
+    "record": "No. Records (noised):",
+    "person": "No. Persons (noised):",
+    "holder": "No. Holders:",
+}
 _MEASURED = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..privacy.guarantee import Privacy
 from ..serialization.session_messages import ArraySpecification, Query
 from .definition import State
 from .design import Design
@@ -28,6 +29,9 @@ from .regression_search import Search
 from .regression_sums import N_MOMENTS, Matrix, Rows, Standardisation, start_sums, trial_sums
 from .safeguarded_newton import Progress
 from .total import Arrays, Total
+
+if TYPE_CHECKING:
+    from .private_glm import PrivateGLM
 
 
 class GLM(RegressionModel):
@@ -98,6 +102,37 @@ class GLM(RegressionModel):
             max_levels=max_levels,
         )
         self.start = _start(start)
+
+    def with_privacy(self, privacy: Privacy, rounds: int | None = None) -> PrivateGLM:
+        """Return the model under differential privacy: noised Newton rounds, standard errors that include the noise.
+
+        Nothing is found out from the rows beforehand: levels, and the constants of transforms, are declared in the
+        formula. Rows that lack a value are left out, and their number is not released; nor are deviance and
+        log-likelihood.
+
+        Parameters
+        ----------
+        privacy : Privacy
+            For the unit "record" or "person", without sampling. ``clip`` is of what a row contributes, the root of
+            s² |x|² + h² |x|⁴ / 4 + 1 / 4: its columns with the intercept are x, its score s (for a logit below 1, for
+            counts around the root of the mean), its information h (below 1 / 4, around the mean). Centre and scale
+            by constants, ``"low ~ I((age - 25) / 5)"``, so that columns are around 1, and take a clip that most rows
+            stay below: longer ones count less, by their columns and not by their response, which biases nothing.
+        rounds : int, optional
+            How many sums are released, for all of which together the noise is made; 8 by default. More settle
+            harder cases: the first three eighths only approach, the others are pooled.
+
+        Raises
+        ------
+        PrivacyError
+            If the guarantee cannot be given for this model: the family is to be one of known dispersion, with a
+            link that has a mean everywhere.
+        ModelError
+            If splines leave their knots to the data.
+        """
+        from .private_glm import ROUNDS, PrivateGLM  # noqa: PLC0415 - which is made of this one
+
+        return PrivateGLM(self, privacy, ROUNDS if rounds is None else rounds)
 
     def _own_parameters(self) -> dict[str, Any]:
         return {

@@ -83,8 +83,10 @@ class GLMFit(Fit):
         Sums over all rows of the powers 1 to 4 of the deviance residuals.
     n_further : int
         Parameters that AIC and BIC count beside the coefficients.
-    n_missing : int
-        Rows left out for missing values.
+    n_missing : int or None
+        Rows left out for missing values; None where privacy does not release how many, and `nobs` is a noised sum.
+    method : str
+        How it was computed.
     """
 
     design: Design
@@ -97,7 +99,8 @@ class GLMFit(Fit):
     cov_type: str
     residual_sums: NDArray[np.float64]
     n_further: int = 0
-    n_missing: int = 0
+    n_missing: int | None = 0
+    method: str = "Newton, one pass a step"
 
     _restore: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         "design": _design_from_dict,
@@ -245,7 +248,7 @@ class GLMFit(Fit):
             *self._what(),
             ("Model Family:", self._family.title),
             ("Link Function:", self.link),
-            ("Method:", "Newton, one pass a step"),
+            ("Method:", self.method),
             ("Covariance Type:", self.cov_type),
             ("No. Iterations:", f"{self.iterations}"),
             *self._how(),
@@ -272,11 +275,17 @@ class GLMFit(Fit):
             ("Passes:", f"{self.n_passes}"),
             ("Converged:", "yes" if self.converged else "NO"),
         ]
-        return [*entries, ("Left out, missing:", f"{self.n_missing}")] if self.n_missing else entries
+        if self.n_missing == 0:
+            return entries
+        return [
+            *entries,
+            ("Left out, missing:", "not released" if self.n_missing is None else f"{self.n_missing}"),
+        ]
 
     def _sizes(self) -> list[Entry]:
+        noised = " (noised)" if self.n_missing is None else ""
         return [
-            ("No. Observations:", f"{self.nobs}"),
+            ("No. Observations:", f"{self.nobs}{noised}"),
             ("Df Residuals:", f"{self.df_resid}"),
             ("Df Model:", f"{self.df_model}"),
         ]
@@ -285,6 +294,8 @@ class GLMFit(Fit):
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class OLSFit(GLMFit):
     """A fitted linear model: least squares, weighted if the model has weights."""
+
+    method: str = "Least Squares, refined"
 
     @property
     def ssr(self) -> float:
@@ -336,7 +347,7 @@ class OLSFit(GLMFit):
         """Names and values at the head of the summary, left and right."""
         left = [
             *self._what(),
-            ("Method:", "Least Squares, refined"),
+            ("Method:", self.method),
             ("Covariance Type:", self.cov_type),
             *self._how(),
             ("Scale:", f"{self.scale:.6g}"),

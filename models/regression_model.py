@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..privacy.noised_sum import NoisedSum
 from ..serialization.session_messages import ArraySpecification, Query
 from .definition import Definition, State
 from .design import Design
@@ -26,7 +27,7 @@ from .regression_sums import Matrix, Rows, Standardisation, sandwich_sums, unpac
 from .total import Arrays, Total
 
 COV_TYPES = ("nonrobust", "HC0", "HC1", "HC2", "HC3", "cluster", "CR0")
-_ROWS_KEPT = 64  # holders in one process, each of which keeps its columns from one pass to the next
+ROWS_KEPT = 64  # holders in one process, each of which keeps its columns from one pass to the next
 
 
 class Passes:
@@ -59,6 +60,7 @@ class RegressionModel:
     """
 
     kind: ClassVar[str]
+    noised: NoisedSum | None = None  # the form of its releases under privacy
     _iteration_passes: ClassVar[int]  # after the design, about
 
     def __init__(
@@ -199,7 +201,7 @@ class RegressionModel:
         if not ours:
             raise ModelError(f"the query holds a design of another model than this {self.kind}")
         rows = rows_of(agreed, data, self.family)
-        while len(self._rows) >= _ROWS_KEPT:
+        while len(self._rows) >= ROWS_KEPT:
             self._rows.pop(next(iter(self._rows)), None)
         self._rows[id(data)] = (data, content, rows)
         return rows

@@ -1,0 +1,212 @@
+"""What regressions under differential privacy have in common: one noised vector a round, and nothing else.
+
+Every unit (a record, or all records of a person) puts in one row of numbers, made of its columns and response; the
+rows are clipped, added up and noised by `NoisedSum`. There is no pass for levels, means, counts, likelihoods or an
+early stop: the design follows from what is declared, the number of rounds is fixed beforehand.
+
+Who learns what: the coordinator, and by the rounds everybody, the noised sums and what follows from them.
+
+A unit whose row is longer than the clip counts with less weight, and nobody learns how many do. The clip is in the
+units of the columns: centre and scale them by constants within the formula, ``"I((mpg - 20) / 6) ~ I(wt - 3)"``, so
+that most are around 1 in size. Of a person all rows together are clipped; that they may depend on each other enters
+neither the estimates nor the standard errors.
+
+Rows that break what is declared, by another level or a response of another family, are an error at their holder, as are
+infinite values: that there are some, and nothing else, may be told.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple, NoReturn, Self
+
+import numpy as np
+
+from ..privacy.clipping import rows_by_person
+from ..privacy.errors import PrivacyError
+from ..privacy.guarantee import Privacy
+from ..privacy.noised_sum import NoisedSum
+from ..serialization.session_messages import ArraySpecification, Query
+from .columns import Frame, Texts
+from .definition import Definition
+from .errors import DataError, ModelError
+from .noised_matrices import Inverse
+from .private_design import check_numbers, declared_design
+from .regression_model import ROWS_KEPT, RegressionModel, rows_of
+from .regression_sums import Matrix, Rows
+from .total import Arrays
+
+COV_TYPE = "nonrobust + noise"
+_CLEAR = 5.0  # standard deviations of noise
+
+
+class _Units(NamedTuple):
+    """A holder's rows, and whose they are if persons are the units."""
+
+    rows: Rows
+    persons: Texts | None
+
+
+class PrivateRegression(RegressionModel):
+    """A regression under privacy; its children say what a row contributes and how the sums are solved."""
+
+    step: ClassVar[str]  # of its queries
+    noised: NoisedSum
+
+    def _protect(self, privacy: Privacy, rounds: int) -> None:
+        """Check that the guarantee can be given, and fix the form of the releases.
+
+        Raises
+        ------
+        PrivacyError
+            If it cannot.
+        """
+        if privacy.unit == "holder":
+            raise PrivacyError(
+                "a regression cannot hide a whole holder: all its rows together would count as little as one; take "
+                'unit="record" or unit="person"'
+            )
+        if privacy.sampling < 1:
+            raise PrivacyError(
+                "a regression under privacy takes all rows in each round, for its standard errors are of all rows: "
+                "leave out sampling"
+            )
+        self.design = declared_design(self.agreement)
+        self.noised = NoisedSum(privacy=privacy, dimension=self._dimension, rounds=rounds)
+
+    def with_cov_type(self, cov_type: str) -> Self:
+        """Return this model: its standard errors are those of the model and the noise.
+
+        Raises
+        ------
+        PrivacyError
+            If they should be others than "nonrobust".
+        """
+        if cov_type != "nonrobust":
+            refuse_cov_type(cov_type)
+        return self
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._units: dict[int, tuple[Any, _Units]] = {}  # at holders, by the identity of their data
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what one run remembers: it holds rows."""
+        return {**super().__getstate__(), "_units": {}}
+
+    # Before anything runs.
+
+    @property
+    def definition(self) -> Definition:
+        """The formula with its terms of use, the family, and the guarantee."""
+        plain = super().definition
+        return Definition(plain.kind, {**plain.parameters, "privacy": self.noised.to_dict()})
+
+    @property
+    def expected_passes(self) -> int:
+        """The rounds: neither more nor fewer, unless a holder is lost."""
+        return self.noised.rounds
+
+    def specifications(self) -> tuple[ArraySpecification, ...]:
+        """Return the one array of every round."""
+        return (ArraySpecification(name="noised", dtype="float64", shape=(self.noised.dimension,)),)
+
+    @property
+    def _dimension(self) -> int:
+        """How many numbers a row contributes."""
+        raise NotImplementedError
+
+    # At a holder.
+
+    def contribution(self, data: Any, query: Query, /) -> Arrays:
+        """Return this holder's clipped sum, without noise.
+
+        Parameters
+        ----------
+        data : DataFrame
+            This holder's rows, with the column of persons if they are the units. Rows that lack a value are left out.
+        query : Query
+            A round.
+
+        Raises
+        ------
+        ModelError
+            If the query is none of this model's.
+        DataError, PrivacyError
+            If the rows cannot be used; no value is named.
+        """
+        if query.step != self.step:
+            raise self._foreign(query)
+        units = self._units_of(data)
+        with np.errstate(all="ignore"):
+            rows = self._contributions(units.rows, query)
+        # Where the linear predictor overflows, a row has no score: to say so would tell of a single row.
+        rows[~np.isfinite(rows).all(axis=1)] = 0.0
+        if units.persons is not None:
+            rows = rows_by_person(rows, units.persons)
+        return {"noised": self.noised.clipped_sum(rows)}
+
+    def _contributions(self, rows: Rows, query: Query) -> Matrix:
+        """Return what each row contributes, shape (n, d)."""
+        raise NotImplementedError
+
+    def _units_of(self, data: Any) -> _Units:
+        """Return the rows in the declared design, computed once a run."""
+        kept = self._units.get(id(data))
+        if kept is not None and kept[0] is data:
+            return kept[1]
+        check_numbers(self.design, data)
+        units = _Units(rows_of(self.design, data, self.family), self._persons_of(data))
+        while len(self._units) >= ROWS_KEPT:
+            self._units.pop(next(iter(self._units)))
+        self._units[id(data)] = (data, units)
+        return units
+
+    def _persons_of(self, data: Any) -> Texts | None:
+        """Return whose each used row is; None if records are the units."""
+        person = self.noised.privacy.person
+        if person is None:
+            return None
+        complete = self.design.schema.complete(Frame(data))
+        found = self.design.rows(data)
+        persons = complete.levels(person)
+        if len(persons) != len(found.y):
+            raise DataError(
+                "some value is missing once it is computed (a logarithm of a negative number?), so that rows and "
+                "persons do not match: leave such rows out"
+            )
+        trials = 1.0 if found.n_trials is None else found.n_trials
+        return np.asarray(persons[found.weights * trials > 0], dtype=np.object_)
+
+    # At the coordinator.
+
+    def _check_rows(self, nobs: int) -> None:
+        n_columns = len(self.design.names)
+        if nobs <= n_columns:
+            raise ModelError(
+                f"there are about {nobs} rows, which do not determine {n_columns} coefficients: take more rows or a "
+                "larger epsilon"
+            )
+
+
+def remarks_on(inverse: Inverse) -> tuple[str, ...]:
+    """Return what the user must know of the noise in the products."""
+    if inverse.clearance >= _CLEAR:
+        return ()
+    return (
+        f"in some direction of the columns the rows say only {inverse.clearance:.2g} times what the noise does: "
+        "estimates may lie far off, and standard errors are rough; take more rows, a larger epsilon or fewer columns",
+    )
+
+
+def refuse_cov_type(cov_type: str) -> NoReturn:
+    """Refuse a robust covariance.
+
+    Raises
+    ------
+    PrivacyError
+        Always.
+    """
+    raise PrivacyError(
+        f"cov_type={cov_type!r} needs squared scores of all rows, which privacy does not release: take "
+        'cov_type="nonrobust", which includes the noise'
+    )
