@@ -13,7 +13,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType, MethodType
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,8 @@ class State:
     n_passes : int
         Secure sums so far.
     """
+
+    suffices: ClassVar[bool] = False  # whether what follows depends on nothing else that a run has been told
 
     iteration: int
     parameters: NDArray[np.float64]

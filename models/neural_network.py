@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from numpy.typing import NDArray
 
+from ..privacy.guarantee import Privacy
+from ..privacy.noised_sum import NoisedSum
 from ..serialization.encoding_parameters import FixedPoint
 from ..serialization.session_messages import ArraySpecification, Query
 from .definition import Definition, State
@@ -27,9 +29,11 @@ from .network_fit import NetworkFit
 from .neural_network_holder import Holder, Task
 from .neural_network_local import Loss, LossFunction, local_optimizer
 from .neural_network_module import Layout, describe, working_alone
-from .neural_network_rows import FrameColumns, check_forms, rows_of
+from .neural_network_rows import FrameColumns, rows_of
+from .private_network import PrivateHolder, noised_training
+from .private_training import PrivateRounds
 from .total import Arrays, Total
-from .training import Aggregation, Recipe, Score, TrainingState, unit_exponent
+from .training import Aggregation, Recipe, Score, TrainingState
 from .training_optimizers import ServerOptimizer, description_of, server_optimizer_of
 from .training_rounds import HELD_OUT, Rounds, Trained
 
@@ -149,6 +153,7 @@ class NeuralNetwork:
         if features is not None and target is None:
             raise ModelError("features= names columns of data frames: name their target= too")
         self._columns = FrameColumns(target, None if features is None else tuple(features))
+        self.noised: NoisedSum | None = None
         self._module = _own_copy(module)
         self._layout = Layout.of(self._module)
         self._check_buffers(buffers)
@@ -175,12 +180,40 @@ class NeuralNetwork:
                 "(GroupNorm, LayerNorm), or buffers='average'"
             )
 
+    def with_privacy(self, privacy: Privacy) -> NeuralNetwork:
+        """Return the same training under differential privacy: only noised sums of clipped changes are released.
+
+        Records and persons take `aggregation` "fedsgd": each one's gradient, for a person the sum over its rows, is
+        clipped to the length `privacy.clip`, and the noised sum is divided by a noised count of records or persons. The
+        unit "holder" takes any aggregation: each holder's change is clipped, and all holders weigh the same. Losses are
+        not released: they are NaN in the fit and its history, and `nobs` is the noised count.
+
+        Parameters
+        ----------
+        privacy : Privacy
+            ``sampling`` takes the place of `batch_size`; data frames take `features`; for persons, a data frame.
+
+        Raises
+        ------
+        PrivacyError
+            If the guarantee and the training do not go together: for instance batch norm, validation, buffers.
+
+        References
+        ----------
+        M. Abadi et al., CCS 2016; B. McMahan et al., ICLR 2018.
+        """
+        private = copy.copy(self)
+        private.noised = noised_training(privacy, self._recipe, self._layout, self._columns, self._module)
+        stated = {**self.definition.parameters, "privacy": privacy.to_dict()}
+        private.definition = Definition(self.definition.kind, stated)
+        return private
+
     # Before anything runs.
 
     @property
     def expected_passes(self) -> int:
-        """One at the start, one a round, one at the end."""
-        return self._recipe.rounds + 2
+        """One at the start, one a round, one at the end; under privacy, as many as there are releases."""
+        return self._recipe.rounds + 2 if self.noised is None else self.noised.rounds
 
     @property
     def default_encoding(self) -> FixedPoint:
@@ -189,6 +222,8 @@ class NeuralNetwork:
 
     def specifications(self) -> tuple[ArraySpecification, ...]:
         """Return the arrays of a round's sum."""
+        if self.noised is not None:
+            return (ArraySpecification(name="noised", dtype="float64", shape=(self.noised.dimension,)),)
         dtype = self._layout.dtype.name
         floats = [("update", self._layout.n_parameters), ("buffers", self._layout.n_buffers)]
         held_out = Score().to_arrays(HELD_OUT, 0, hits=self._loss.counts_hits)
@@ -218,6 +253,7 @@ class NeuralNetwork:
             over the unit, NaN if they are not finite; ``rows``, ``loss``, ``clipped``, and for the rows held out
             ``validation_rows``, ``validation_loss`` and, for classes, ``validation_hits`` and ``validation_targets``.
             "evaluate": those of the rows held out, and the same of the others.
+            Under privacy at every step ``noised`` (p,), without the noise, which is added to it before it leaves.
 
         Raises
         ------
@@ -227,11 +263,19 @@ class NeuralNetwork:
             If the rows cannot be used.
         """
         task = Task.of(query, self._layout, self._recipe)
+        if self.noised is not None:
+            return self._private_contribution(self.noised, data, task)
         rows = rows_of(data, self._columns, self._layout.dtype, self._loss.targets)
         kept, held_out = rows.split(self._recipe.validation, self._recipe.generator(0))
         with working_alone(self._recipe.torch_seed(task.number)):
             network = self._network(task.weights)
             return Holder(network, self._layout, self._loss, self._recipe, kept, held_out, task).answer()
+
+    def _private_contribution(self, noised: NoisedSum, data: Any, task: Task) -> Arrays:
+        with working_alone(self._recipe.torch_seed(task.number)):
+            network = self._network(task.weights)
+            parts = (self._layout, self._loss, self._recipe, self._columns, noised, task)
+            return PrivateHolder(network, *parts).answer(data)
 
     def _network(self, weights: NDArray[Any] | None) -> torch.nn.Module:
         """Return a copy of the network, with these parameters and buffers."""
@@ -264,17 +308,19 @@ class NeuralNetwork:
         ModelError
             If the holders' rows differ in form, or there are none, or the training diverges.
         """
-        rounds = Rounds(self._recipe, self._server_optimizer, self._layout.n_parameters, total)
+        rounds = self._rounds(total)
         vector = self._layout.vector(self._module)
         if start is None:
-            sums = await rounds.begin()
-            check_forms(sums["form"], int(sums["rows"]))
-            state = rounds.first_state(vector, unit_exponent(int(sums["rows"])))
+            state = await rounds.begin(vector)
             yield state
         else:
             state = _continued(rounds.first_state(vector, 0), start)
         async for reached in rounds.run(state):
             yield self._fit(reached) if isinstance(reached, Trained) else reached
+
+    def _rounds(self, total: Total) -> Rounds:
+        common = (self._recipe, self._server_optimizer, self._layout.n_parameters, total)
+        return Rounds(*common) if self.noised is None else PrivateRounds(*common, self.noised)
 
     def _fit(self, end: Trained) -> NetworkFit:
         tensors = self._network(end.chosen.parameters).state_dict()
@@ -297,7 +343,7 @@ class NeuralNetwork:
     def _remarks(self, end: Trained) -> list[str]:
         remarks = []
         clipped = sum(record.clipped for record in end.last.records)
-        if clipped:
+        if clipped > 0:  # NaN under privacy
             remarks.append(
                 f"{clipped:,} values of the holders' changes were clipped at the bound {self._recipe.bound:g}: "
                 "lower the learning rate, scale the inputs, or raise bound="

@@ -115,7 +115,7 @@ class Holder:
 
     def _trained(self) -> Arrays:
         """Train, and return the change, clipped, times the rows over the unit, with what else a round sums."""
-        change, loss = self._change()
+        change, loss = self.change()
         if not np.isfinite(change).all():
             change[:] = math.nan  # voids the sum, and names nobody
         update, buffers = change[: self.layout.n_parameters], change[self.layout.n_parameters :]
@@ -129,7 +129,7 @@ class Holder:
             **{name: np.asarray(value) for name, value in counts.items()},
         }
 
-    def _change(self) -> tuple[NDArray[Any], float]:
+    def change(self) -> tuple[NDArray[Any], float]:
         """Return the change of parameters, or their gradient, and of buffers, with the mean loss on the way."""
         before = self.layout.vector(self.network)
         if self.recipe.aggregation == "fedsgd":

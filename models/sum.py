@@ -5,12 +5,17 @@ Who learns what: the coordinator the sum of the function over all holders; every
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..privacy.clipping import rows_by_person
+from ..privacy.errors import PrivacyError
+from ..privacy.guarantee import Privacy
+from ..privacy.noised_sum import NoisedSum
 from ..serialization.session_messages import ArraySpecification, Query
 from .definition import Definition, State, fingerprint
 from .errors import DataError, ModelError
@@ -49,11 +54,32 @@ class Sum:
         self._function = function
         self._at = None if at is None else _public_value(at)
         self._like = _numbers(like, "like is")
+        self.noised: NoisedSum | None = None
+
+    def with_privacy(self, privacy: Privacy) -> Sum:
+        """Return the sum over units, clipped and with noise: under privacy the function returns one entry a record.
+
+        What it returns has the shape (n, *like.shape), for the unit "holder" `like.shape` alone. A person's entries are
+        added before they are clipped; the rows are then a data frame with the person's column.
+
+        Raises
+        ------
+        PrivacyError
+            If the guarantee is none for one sum.
+        """
+        if privacy.sampling < 1:
+            raise PrivacyError("a sum over some of the records is no sum: leave out sampling")
+        private = copy.copy(self)
+        private.noised = NoisedSum(privacy=privacy, dimension=self._like.size, rounds=1)
+        return private
 
     @property
     def definition(self) -> Definition:
-        """The function's fingerprint; `at` belongs to the query."""
-        return Definition("Sum", {"function": fingerprint(self._function)})
+        """The function's fingerprint, and the privacy; `at` belongs to the query."""
+        parameters: dict[str, Any] = {"function": fingerprint(self._function)}
+        if self.noised is not None:
+            parameters |= {"privacy": self.noised.to_dict(), "shape": list(self._like.shape)}
+        return Definition("Sum", parameters)
 
     @property
     def expected_passes(self) -> int:
@@ -78,12 +104,45 @@ class Sum:
         value = (
             self._function(data) if at is None else self._function(data, at.copy() if at.ndim else at.item())
         )
+        if self.noised is not None:
+            return {"noised": self.noised.clipped_sum(self._units(value, data, self.noised.privacy))}
         return {"sum": _numbers(value)}
+
+    def _units(self, value: Any, data: Any, privacy: Privacy) -> NDArray[np.float64]:
+        """Return what each unit puts in, one row each."""
+        entries = _numbers(value).astype(np.float64)
+        if privacy.unit == "holder":
+            entries = entries[None]
+        if entries.ndim == 0 or entries.shape[1:] != self._like.shape:
+            raise DataError(
+                f"under privacy the function returns one entry of shape {self._like.shape} a record, and it "
+                f"returned shape {entries.shape}: return the records' own values and not their sum, or give shape="
+            )
+        rows = entries.reshape(len(entries), self._like.size)
+        if privacy.person is None:
+            return rows
+        return rows_by_person(rows, persons_of(data, privacy.person))
 
     async def iterate(self, total: Total, start: State | None = None) -> AsyncIterator[State | NDArray[Any]]:
         """Yield the sum, an ndarray of the shape that the function returns."""
         arrays: Mapping[str, NDArray[Any]] = {} if self._at is None else {"at": self._at}
-        yield (await total(Query("sum", arrays)))["sum"]
+        sums = await total(Query("sum", arrays))
+        yield sums["sum"] if self.noised is None else sums["noised"].reshape(self._like.shape)
+
+
+def persons_of(data: Any, column: str) -> NDArray[Any]:
+    """Return whose rows these are: the column of a data frame that says so.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    if column not in getattr(data, "columns", ()):
+        raise DataError(
+            f"the rows have no column {column!r} that says whose they are: give a data frame with it"
+        )
+    return np.asarray(data[column])
 
 
 def _public_value(at: Any) -> NDArray[Any]:

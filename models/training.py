@@ -11,7 +11,7 @@ import base64
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,9 +198,10 @@ class RoundRecord:
     validation_loss, validation_accuracy : float
         Of the rows held out, under the network as this round left it.
     rows : int
-        In the sum of this round: of all holders that were there.
-    clipped : int
-        Values of all holders together that were beyond the bound.
+        In the sum of this round: of all holders that were there. Under privacy an estimate of how many records or
+        persons are in it, or the number of holders.
+    clipped : float
+        Values of all holders together that were beyond the bound: a whole number, or NaN.
     """
 
     round: int
@@ -208,7 +209,7 @@ class RoundRecord:
     validation_loss: float = math.nan
     validation_accuracy: float = math.nan
     rows: int = 0
-    clipped: int = 0
+    clipped: float = 0
 
     @property
     def is_validated(self) -> bool:
@@ -238,6 +239,8 @@ class TrainingState(State):
         Holders weigh by their rows over 2^exponent.
     """
 
+    suffices: ClassVar[bool] = True
+
     memory: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     records: tuple[RoundRecord, ...] = ()
     best: NDArray[Any] | None = None
@@ -245,7 +248,7 @@ class TrainingState(State):
     exponent: int = 0
 
     def __str__(self) -> str:
-        text = f"round {self.iteration}: loss {self.value:.4g}"
+        text = f"round {self.iteration}" + ("" if math.isnan(self.value) else f": loss {self.value:.4g}")
         before = self.records[-2] if len(self.records) > 1 else RoundRecord(0)
         if before.is_validated:
             text += f", held out before it {before.validation_loss:.4g}"

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from ..serialization.session_messages import Query
 from .errors import EvaluationError, ModelError
+from .neural_network_rows import check_forms
 from .total import Arrays, Total
-from .training import Recipe, RoundRecord, Score, TrainingState, mean_loss
+from .training import Recipe, RoundRecord, Score, TrainingState, mean_loss, unit_exponent
 from .training_optimizers import ServerOptimizer
 
 START, ROUND, EVALUATE = "start", "round", "evaluate"
@@ -73,18 +74,20 @@ class Rounds:
             0, vector, math.nan, n_passes=1, memory=memory, records=(RoundRecord(0),), exponent=exponent
         )
 
-    async def begin(self) -> Arrays:
-        """Return the sums of the start.
+    async def begin(self, vector: NDArray[Any]) -> TrainingState:
+        """Count the rows, compare their form, and return the state before the first round.
 
         Raises
         ------
         ModelError
-            If there are no rows.
+            If the holders' rows differ in form, or there are none.
         """
         sums = await self.total(Query(START))
-        if int(sums["rows"]) == 0:
+        n_rows = int(sums["rows"])
+        if n_rows == 0:
             raise ModelError("the holders have no rows together: there is nothing to train on")
-        return sums
+        check_forms(sums["form"], n_rows)
+        return self.first_state(vector, unit_exponent(n_rows))
 
     async def run(self, state: TrainingState) -> AsyncIterator[TrainingState | Trained]:
         """Yield a state after each pass that is not to be asked again and, last, the end.

@@ -744,10 +744,10 @@ def test_digits_over_ten_uneven_holders_as_well_as_pooled() -> None:
         fit = trained(NeuralNetwork(module, "cross_entropy", **options), data)
         return float(np.mean(fit.predict(x_test) == y_test))
 
-    together = accuracy([(x, y)], learning_rate=0.2, rounds=60, batch_size=32)
+    together = accuracy([(x, y)], learning_rate=0.2, rounds=30, batch_size=32)
     assert together > 0.975
     momentum = ServerMomentum(momentum=0.5)
-    federated = accuracy(sites, learning_rate=1.0, rounds=100, batch_size=64, server_optimizer=momentum)
+    federated = accuracy(sites, learning_rate=1.0, rounds=60, batch_size=64, server_optimizer=momentum)
     assert federated >= together - 0.005
 
 

@@ -1,0 +1,192 @@
+"""Models from their definitions: what a holder runs when it is sent data, and never code.
+
+A definition of one of tacit's own kinds is made by the class of that name from its parameters. A definition of the kind
+"package.module:name" is made by what the holder can import under that name, a class or a function that returns a model,
+called with the parameters as keywords. Functions, which sums and likelihoods consist of, stand in a definition by name
+and fingerprint; they too are imported. **Nothing is imported that the holder has not allowed by its name**, nothing
+is evaluated or unpickled, and what is made has the very definition that was sent, or is refused.
+
+Adversary: whoever sends definitions.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from ..privacy.guarantee import Privacy
+from .definition import Definition, fingerprint
+from .errors import ModelError
+
+NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+PACKAGE = __name__.rpartition(".")[0]
+
+Functions = Callable[[Mapping[str, Any]], Callable[..., Any]]
+
+
+def is_importable_name(name: str) -> bool:
+    """Whether a name is of the form "package.module:name"."""
+    return NAME.fullmatch(name) is not None
+
+
+def kind_of(model: Any) -> str:
+    """Return a model's kind: what one of tacit's own classes says, and of any other class, "package.module:Class"."""
+    kind = type(model)
+    home = sys.modules.get(kind.__module__)
+    if kind.__module__.startswith(f"{PACKAGE}.") and getattr(home, kind.__name__, None) is kind:
+        return str(model.definition.kind)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def model_from(definition: Definition, importable: Collection[str] = ()) -> Any:
+    """Return the model that a definition says.
+
+    Parameters
+    ----------
+    definition : Definition
+        As somebody else may have sent it.
+    importable : collection of str
+        Names, "package.module:name", that may be imported.
+
+    Raises
+    ------
+    ModelError
+        If the kind is unknown, a name is not allowed or cannot be imported, the parameters are none of the model's, or
+        the model that they make has another definition: another version of tacit, or of a function, may be at work.
+    """
+    kind, parameters = definition.kind, definition.parameters
+    if kind not in _MAKERS:
+        return _own(kind, parameters, importable)
+
+    def function(described: Mapping[str, Any]) -> Callable[..., Any]:
+        return _function(described, importable)
+
+    try:
+        model = _MAKERS[kind](dict(parameters), function)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ModelError(f"these are no parameters of a {kind}") from None
+    if model.definition != definition:
+        raise ModelError(
+            f"the {kind} that these parameters make has another definition: its parameters are incomplete, or come "
+            "from another version of tacit"
+        )
+    return model
+
+
+def _own(name: str, parameters: Mapping[str, Any], importable: Collection[str]) -> Any:
+    """Return a model of the holder's side by its importable name."""
+    make = _imported(name, importable)
+    try:
+        model = make(**parameters)
+    except TypeError as error:
+        raise ModelError(f"{name} cannot be made from these parameters: {error}") from None
+    if not all(hasattr(model, part) for part in ("definition", "contribution", "iterate")):
+        raise ModelError(f"{name} makes no model: a {type(model).__name__} has no contribution and iteration")
+    return model
+
+
+def _imported(name: str, importable: Collection[str]) -> Callable[..., Any]:
+    """Import what has an allowed name."""
+    if name not in importable or not is_importable_name(name):
+        raise ModelError(f"{name!r} is no kind of model, and no name that may be imported here")
+    module, _, path = name.partition(":")
+    try:
+        found: Any = import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"{name} cannot be imported here: {error}") from None
+    if not callable(found):
+        raise ModelError(f"{name} is {type(found).__name__}, and neither a class nor a function")
+    callable_: Callable[..., Any] = found
+    return callable_
+
+
+def _function(described: Mapping[str, Any], importable: Collection[str]) -> Callable[..., Any]:
+    """Return a function by its description in a definition, with the same code as there."""
+    name = described["name"]
+    if name == "builtins.len":  # how many observations rows are, by default
+        return builtins.len
+    allowed = next((each for each in importable if each.replace(":", ".") == name), None)
+    if allowed is None:
+        raise ModelError(f"the function {name!r} may not be imported here")
+    function = _imported(allowed, importable)
+    if fingerprint(function) != described:
+        raise ModelError(f"the function {name} is another one here: install the version that is asked for")
+    return function
+
+
+# One a kind: from a definition's parameters, and a way to its functions.
+
+
+def _private(model: Any, parameters: Mapping[str, Any], *also: str) -> Any:
+    """Return the model under the privacy that its definition says, if it says any, with what is `also` said there."""
+    if "privacy" not in parameters:
+        return model
+    said = parameters["privacy"]
+    privacy = Privacy.from_dict({field.name: said[field.name] for field in fields(Privacy)})
+    return model.with_privacy(privacy, **{name: said[name] for name in also})
+
+
+def _glm(parameters: dict[str, Any], _: Functions) -> Any:
+    from .regression import GLM  # noqa: PLC0415 - a holder imports the files of its models alone
+
+    options = ("offset", "weights", "levels", "missing", "max_levels", "start", "theta")
+    quasi = {"variance": parameters["variance"]} if parameters["family"] == "quasi" else {}
+    model = GLM(
+        parameters["formula"],
+        parameters["family"],
+        parameters["link"],
+        **{name: parameters[name] for name in options},
+        **quasi,
+    )
+    return _private(model.with_cov_type(parameters["cov_type"]), parameters, "rounds")
+
+
+def _ols(parameters: dict[str, Any], _: Functions) -> Any:
+    from .least_squares import OLS  # noqa: PLC0415
+
+    options = ("weights", "levels", "missing", "max_levels")
+    model = OLS(parameters["formula"], **{name: parameters[name] for name in options})
+    return _private(model.with_cov_type(parameters["cov_type"]), parameters)
+
+
+def _sum(parameters: dict[str, Any], function: Functions) -> Any:
+    from .sum import Sum  # noqa: PLC0415
+
+    like = np.zeros(parameters.get("shape", ()))
+    return _private(Sum(function(parameters["function"]), like=like), parameters)
+
+
+def _maximum_likelihood(parameters: dict[str, Any], function: Functions) -> Any:
+    from .likelihood import MaximumLikelihood  # noqa: PLC0415
+
+    names = parameters["parameters"]
+    return MaximumLikelihood(
+        start=dict(zip(names, parameters["start"], strict=True)),
+        bounds=dict(zip(names, map(tuple, parameters["bounds"]), strict=True)),
+        **{name: function(described) for name, described in parameters["functions"].items()},
+    )
+
+
+def _neural_network(parameters: dict[str, Any], _: Functions) -> Any:
+    raise ModelError(
+        "a network's module is code: let a function of an installed module return the network, and name it where the "
+        'holder allows what it imports, as "package.module:function"'
+    )
+
+
+_MAKERS: Mapping[str, Callable[[dict[str, Any], Functions], Any]] = {
+    "GLM": _glm,
+    "OLS": _ols,
+    "Sum": _sum,
+    "MaximumLikelihood": _maximum_likelihood,
+    "NeuralNetwork": _neural_network,
+}
