@@ -34,12 +34,9 @@ from .channel import Channel, Role
 from .convening_steps import agreed_included, commission_in, convened
 from .errors import AbortedError, DropoutError, InvalidMessageError, RefusedError, SetupError
 from .invitation import (
-    ALREADY_RELEASED,
-    CONTRIBUTION_FAILED,
     CONTRIBUTION_SECONDS,
     NOT_ALLOWED,
-    NOT_IN_RANGE,
-    UNSUITABLE,
+    REFUSALS,
     Declined,
     encodings_for,
     invite,
@@ -54,7 +51,6 @@ from .session import Accepted, abort_reason
 HOLDERS_MISSING = "too few holders"
 ARRAYS_DIFFER = "the holders' arrays differ, or do not suit the encoding"
 BROKEN_OFF = "the session broke off at an aggregator"
-REFUSALS = (NOT_IN_RANGE, CONTRIBUTION_FAILED, NOT_ALLOWED, ALREADY_RELEASED, UNSUITABLE)
 
 UNNAMED = "a holder or an aggregator, not named,"
 

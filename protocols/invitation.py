@@ -65,6 +65,32 @@ ALREADY_RELEASED = "it has released this question over another set of holders"
 TOO_LATE = "the session began without it"
 UNSUITABLE = "its arrays do not suit the encoding"
 
+# Of these, the rules of a holder's policy.
+MODEL_NOT_ALLOWED = "its policy does not allow this model"
+PROTOCOL_NOT_ALLOWED = "its policy does not allow this protocol"
+TOO_FEW_HOLDERS = "its policy asks for sums over more holders"
+TOO_FEW_ROWS = "it has fewer rows than its policy asks for"
+PRIVACY_REQUIRED = "its policy asks for differential privacy"
+BUDGET_SPENT = "its budget of privacy has too little left"
+BUDGET_OF_OTHERS = "its budget of privacy is kept for another unit or adjacency"
+BUDGET_OUT_OF_ORDER = "its budget of privacy cannot be read or charged"
+
+REFUSALS = (
+    NOT_IN_RANGE,
+    CONTRIBUTION_FAILED,
+    NOT_ALLOWED,
+    ALREADY_RELEASED,
+    UNSUITABLE,
+    MODEL_NOT_ALLOWED,
+    PROTOCOL_NOT_ALLOWED,
+    TOO_FEW_HOLDERS,
+    TOO_FEW_ROWS,
+    PRIVACY_REQUIRED,
+    BUDGET_SPENT,
+    BUDGET_OF_OTHERS,
+    BUDGET_OUT_OF_ORDER,
+)
+
 NOT_THE_ANSWERS = "a Begin that leaves out a party or alters an answer"
 
 NO_SIGNATURE = bytes(64)
@@ -162,10 +188,13 @@ class Prepared(Secret):
         Names, dtypes and shapes: all that the coordinator is told.
     words : tuple of Limbs, or None
         The integers of each array; None if this holder cannot contribute and voids the session in secret.
+    needed : int
+        How many contributions this holder wants in the sum, if more than the protocol demands.
     """
 
     specifications: tuple[ArraySpecification, ...]
     words: tuple[Limbs, ...] | None
+    needed: int = 0
 
 
 # Steps
@@ -244,6 +273,7 @@ def prepare(
     n_contributions: int,
     *,
     void: bool,
+    needed: int = 0,
     random_bytes: RandomBytes = os.urandom,
 ) -> Prepared:
     """Encode a holder's arrays.
@@ -258,6 +288,8 @@ def prepare(
         Holders of the roster.
     void : bool
         Whether a value out of range voids the session in secret, instead of being refused in the open.
+    needed : int
+        How many contributions this holder wants in the sum, if more than the protocol demands.
     random_bytes : callable
         With which `Quantized` rounds without bias; the operating system's by default.
 
@@ -274,11 +306,11 @@ def prepare(
         )
     except ValueRangeError as error:
         if void:
-            return Prepared(specifications, None)
+            return Prepared(specifications, None, needed)
         raise Declined(NOT_IN_RANGE, str(error)) from None
     except SetupError as error:
         raise Declined(UNSUITABLE, str(error)) from None
-    return Prepared(specifications, words)
+    return Prepared(specifications, words, needed)
 
 
 def check_invitation(invitation: Invitation, keys: SessionKeys) -> None:
@@ -532,6 +564,7 @@ async def join_session(
     # Beginning
     begin = await channel.receive(Begin, sender=coordinator)
     check_begin(invitation, roster, ready, begin)
+    needed = max(needed, prepared.needed)
     opened = open_begun(invitation, roster, begin, needed, at_most or len(roster.holders))
     keys.learn_all(opened.ephemerals)
     return opened, prepared

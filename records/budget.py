@@ -29,6 +29,7 @@ from ..privacy.accounting import Charge, epsilon_of
 from ..privacy.clipping import Adjacency
 from ..privacy.errors import PrivacyError
 from ..privacy.guarantee import Privacy, Unit
+from ..protocols.invitation import BUDGET_OF_OTHERS, BUDGET_OUT_OF_ORDER
 from .canonical import canonical, parse_mapping, sha256
 from .errors import BudgetError, PolicyError, RecordError
 
@@ -122,13 +123,29 @@ class Budget:
         self._check_unit(privacy)
         with self._locked():
             contents, end, chain = self._contents()
-            earlier = [_charge_of(content) for content in contents]
-            asked = epsilon_of([*earlier, charge], self.delta)
-            if not asked <= self.epsilon:  # nor may what is no number pass
-                raise self._refusal(earlier, charge, asked)
+            asked = self._spent_with(contents, charge)
             content = {"number": len(contents) + 1, "purpose": purpose, **asdict(charge)}
             header = [] if end else [self._header]
             self._append([*header, content], end, chain)
+        return asked
+
+    def check(self, privacy: Privacy, charge: Charge) -> None:
+        """Refuse what `charge` would refuse, and charge nothing: so that no fit begins that cannot end.
+
+        Raises
+        ------
+        BudgetError, PolicyError, RecordError
+            As `charge`.
+        """
+        self._check_unit(privacy)
+        self._spent_with(self._contents()[0], charge)
+
+    def _spent_with(self, contents: Sequence[dict[str, Any]], charge: Charge) -> float:
+        """Return the ε of all charges with one more, if it fits."""
+        earlier = [_charge_of(content) for content in contents]
+        asked = epsilon_of([*earlier, charge], self.delta)
+        if not asked <= self.epsilon:  # nor may what is no number pass
+            raise self._refusal(earlier, charge, asked)
         return asked
 
     def _check_unit(self, privacy: Privacy) -> None:
@@ -136,7 +153,8 @@ class Budget:
             ours, theirs = self._header[name], getattr(privacy, name)
             if ours != theirs:
                 raise PolicyError(
-                    f'this budget is kept for {name} "{ours}", not "{theirs}": ask for {name}="{ours}"'
+                    f'this budget is kept for {name} "{ours}", not "{theirs}": ask for {name}="{ours}"',
+                    reason=BUDGET_OF_OTHERS,
                 )
 
     def _refusal(self, earlier: Sequence[Charge], charge: Charge, asked: float) -> BudgetError:
@@ -185,7 +203,8 @@ class Budget:
             contents.append(parse_mapping(content, f"the budget {self.path.name}"))
         if contents and contents[0] != self._header:
             raise PolicyError(
-                f"the budget {self.path.name} protects {contents[0]}: open it for these, or keep another"
+                f"the budget {self.path.name} protects {contents[0]}: open it for these, or keep another",
+                reason=BUDGET_OUT_OF_ORDER,
             )
         return contents[1:], end, chain
 

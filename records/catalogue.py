@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,10 +69,15 @@ class Catalogue:
     ----------
     entries : sequence of Entry
         All that can be read, oldest first.
+    is_genuine : callable, optional
+        Whether a co-signature of a card, by its hash, counts; by default any does.
     """
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(
+        self, entries: Sequence[Entry], is_genuine: Callable[[str, Signature], bool] = lambda *_: True
+    ) -> None:
         self.n_entries = len(entries)
+        self._is_genuine = is_genuine
         self._versions: dict[str, dict[int, Version]] = {}
         self._tags: dict[tuple[str, str], int] = {}
         self._answers: dict[tuple[str, str], int] = {}
@@ -127,8 +132,9 @@ class Catalogue:
             if isinstance(request := body.get("request"), str):
                 self._answers[name, request] = version
         elif kind == "co-signature" and version in known and known[version].card == body.get("card"):
-            first, *others = known[version].signatures
-            if signature.key not in {other.key for other in others}:  # who signs twice counts once
+            card, (first, *others) = known[version].card, known[version].signatures
+            repeated = signature.key in {other.key for other in others}  # who signs twice counts once
+            if not repeated and self._is_genuine(card, signature):
                 known[version] = replace(known[version], signatures=(first, *others, signature))
         elif kind == "tag":
             self._tags[name, str(body.get("tag"))] = version

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from ..protocols.invitation import BUDGET_SPENT, NOT_ALLOWED
 from ..serialization.errors import TacitError
 
 
@@ -13,8 +16,46 @@ class AccessError(RecordError):
     """A capability token does not allow what is asked: forged, expired, used up, or for something else."""
 
 
+class CoSignatureError(RecordError):
+    """Too few have co-signed a version; it is saved, and pending until others do.
+
+    Attributes
+    ----------
+    name, version
+        Which version.
+    needed, given : int
+        How many must co-sign, and how many have.
+    refusals : dict of str to str
+        Who has not, and why.
+    """
+
+    def __init__(
+        self, *, name: str, version: int, needed: int, given: int, refusals: Mapping[str, str]
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.needed = needed
+        self.given = given
+        self.refusals = dict(refusals)
+        refused = "; ".join(f"{who} does not sign: {why}" for who, why in self.refusals.items())
+        super().__init__(
+            f"{name!r} version {version} is saved, but pending: {given} of {needed} co-signatures are there ({refused})"
+        )
+
+
 class PolicyError(TacitError):
-    """What is asked is against what this party insists on; nothing of its rows was sent."""
+    """What is asked is against what this party insists on; nothing of its rows was sent.
+
+    Attributes
+    ----------
+    reason : str
+        Which rule it is against: of the fixed list of what others are told in a deployment. The text itself may name
+        numbers of rows, and is for this party.
+    """
+
+    def __init__(self, problem: str, *, reason: str = NOT_ALLOWED) -> None:
+        self.reason = reason
+        super().__init__(problem)
 
 
 class BudgetError(PolicyError):
@@ -38,11 +79,9 @@ class BudgetError(PolicyError):
         self.asked = asked
         self.rounds = rounds
         self.rounds_left = rounds_left
-        super().__init__(spent, limit, asked)
-
-    def __str__(self) -> str:
-        return (
-            f"epsilon would be {self.asked:.4g}, and {self.spent:.4g} of {self.limit:.4g} are spent "
-            f"({self.limit - self.spent:.4g} left; {self.rounds_left} of {self.rounds} such rounds would fit): "
-            "ask with a smaller epsilon or for fewer rounds, or let the holder raise its budget"
+        super().__init__(
+            f"epsilon would be {asked:.4g}, and {spent:.4g} of {limit:.4g} are spent "
+            f"({limit - spent:.4g} left; {rounds_left} of {rounds} such rounds would fit): "
+            "ask with a smaller epsilon or for fewer rounds, or let the holder raise its budget",
+            reason=BUDGET_SPENT,
         )

@@ -127,13 +127,13 @@ def draft_of(  # noqa: PLR0917 - what a card says
     )  # public, and hashed as it is
     rest = {key: value for key, value in result.items() if key != "definition"}
     document = {**take_apart(rest, arrays), **definition}
-    content = _safetensors(arrays) if arrays else None
+    content = arrays_to_bytes(arrays) if arrays else None
     card = {
         "format": FORMAT,
         "name": name,
         "version": version,
         "time": now,
-        "provenance": {**_provenance_of(result), **provenance},
+        "provenance": {**provenance_of(result), **provenance},
         "ledger": ledger.to_dict(),
         "release": (release or Release(0, {})).to_dict(),
         "arrays": None if content is None else sha256(content),
@@ -167,7 +167,7 @@ def result_of(card: Mapping[str, Any], arrays: bytes | None) -> dict[str, Any]:
     arrays : bytes or None
         The safetensors file that the card names.
     """
-    known = {} if arrays is None else _arrays(arrays)
+    known = {} if arrays is None else arrays_from_bytes(arrays)
     return {
         key: value if key == "definition" else put_together(value, known)
         for key, value in card["result"].items()
@@ -179,7 +179,7 @@ def release_of(card: Mapping[str, Any]) -> Release:
     return Release(card["release"]["needed"], card["release"]["signatories"])
 
 
-def _provenance_of(result: Mapping[str, Any]) -> dict[str, Any]:
+def provenance_of(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a fit says of its origin; of any other result, nothing."""
     definition = result.get("definition")
     known: dict[str, Any] = {}
@@ -293,13 +293,21 @@ def _with_none(value: Any) -> Any:
     return None if math.isnan(value) else value
 
 
-def _safetensors(arrays: Arrays) -> bytes:
+def arrays_to_bytes(arrays: Arrays) -> bytes:
+    """Return arrays by name as safetensors."""
     from safetensors.numpy import save  # noqa: PLC0415 - it is slow to import
 
     return bytes(save(arrays))
 
 
-def _arrays(content: bytes) -> Arrays:
+def arrays_from_bytes(content: bytes) -> Arrays:
+    """Return the arrays of safetensors.
+
+    Raises
+    ------
+    RecordError
+        If they cannot be read.
+    """
     from safetensors import SafetensorError  # noqa: PLC0415
     from safetensors.numpy import load  # noqa: PLC0415
 

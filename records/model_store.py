@@ -1,6 +1,6 @@
 """The repository's store: results under names with versions, signed and logged, and the record of every aggregate.
 
-Layout, in a folder or behind a URL; no file but the heads is ever changed, and none is ever removed::
+Layout, in a folder or behind a URL; no file but heads and checkpoints is ever changed, and none is ever removed::
 
     objects/<sha256>.json           a model card, at the hash of its bytes
     objects/<sha256>.safetensors    the arrays of one
@@ -8,6 +8,7 @@ Layout, in a folder or behind a URL; no file but the heads is ever changed, and 
     aggregates/<number>.json        every sum that was revealed
     uses/<number>.json              what capability tokens were used for
     <log>/head.json                 size and root of each log
+    checkpoints/<name>.<0 or 1>     where a run stands, for a while: see `checkpoints`
 
 A version is there from the moment its log entry is: its objects are written before. So a writer killed at any point
 leaves either a whole version or none, and objects that nobody names, which are harmless. The entry has the version's
@@ -23,11 +24,12 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from .canonical import sha256
 from .catalogue import Catalogue, Version, check_card, check_name, n_co_signed
+from .checkpoints import CheckpointStore
 from .errors import RecordError
 from .fits import predicted
 from .model_card import Draft, Release, draft_of, read_card, release_of, result_of
@@ -74,9 +76,11 @@ class ModelStore:
         self.log, self.ledger, self.uses = (
             Log(self.objects, place, self.signing_key) for place in (LOG, AGGREGATES, USES)
         )
+        self.checkpoints = CheckpointStore(self.objects, self.ledger)
         self._sessions: dict[str, int] = {}  # of the aggregates seen so far
         self._seen = 0
         self._catalogue = Catalogue([])
+        self._genuine: set[tuple[str, Signature]] = set()  # co-signatures that have been checked
         self._guard = threading.Lock()
 
     # Aggregates
@@ -206,8 +210,7 @@ class ModelStore:
         with self._guard, self.objects.locked():
             found = self.find(name, version)
             content = self.card_bytes(found)
-            signatories = release_of(read_card(content, card_address(found.card))).signatories
-            if signature.key not in signatories.values():
+            if signature.key not in self._signatories(found.card, content):
                 raise RecordError(f"{name!r} version {version} is not co-signed by this key")
             if not is_signed(signature, content):
                 raise RecordError(f"the signature is not of the card of {name!r} version {version}")
@@ -308,18 +311,55 @@ class ModelStore:
         return [catalogue.find(each, version) for each in chosen for version in catalogue.versions(each)]
 
     def find(self, name: str, version: int | str | None = None) -> Version:
-        """Return a version as it is listed, by its number or a tag, by default the newest released."""
+        """Return a version as it is listed, by its number or a tag, by default the newest released.
+
+        Raises
+        ------
+        RecordError
+            If there is none; or if it is not asked for by its number, and the log is damaged after it: what cannot
+            be read might be a newer version or tag.
+        """
         check_name(name)
-        return self.catalogue().find(name, version)
+        catalogue = self.catalogue()
+        try:
+            found = catalogue.find(name, version)
+        except RecordError:
+            self.log.check_whole()
+            raise
+        if not isinstance(version, int):
+            self.log.check_whole(after=found.number)
+        return found
 
     def catalogue(self) -> Catalogue:
         """Return what the log amounts to."""
         entries = self.log.entries()
         if self._catalogue.n_entries != len(entries):
-            self._catalogue = Catalogue(entries)
+            self._catalogue = Catalogue(entries, self._is_genuine)
         return self._catalogue
 
     # How it is kept
+
+    def _is_genuine(self, card: str, signature: Signature) -> bool:
+        """Whether a co-signature is of this card and by a signatory; of a card that cannot be read, it is taken to be.
+
+        A version whose card is damaged so stays the newest, and is not passed over in silence when it is loaded.
+        """
+        if (card, signature) in self._genuine:
+            return True
+        try:
+            content = self.get(card_address(card))
+            signatories = self._signatories(card, content)
+        except RecordError:
+            return True
+        if signature.key not in signatories or not is_signed(signature, content):
+            return False
+        self._genuine.add((card, signature))
+        return True
+
+    @staticmethod
+    def _signatories(card: str, content: bytes) -> Collection[str]:
+        """Return the keys that may co-sign a card."""
+        return release_of(read_card(content, card_address(card))).signatories.values()
 
     @staticmethod
     def _body(draft: Draft, signature: Signature, request: str | None) -> dict[str, Any]:

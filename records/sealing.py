@@ -3,7 +3,8 @@
 Each file is encrypted with AES-256-GCM under a fresh key, and that key with AES-256-GCM under the *repository key*,
 which lies elsewhere: in a file that only the repository's process reads, or in its environment. Associated data is
 its address, so a file moved to another place does not open. Objects are named by a keyed hash (HMAC-SHA256) of their
-address, which in clear would be a hash of what they hold, against which a guess could be tried.
+address, which in clear would be a hash of what they hold, against which a guess could be tried; so are checkpoints,
+whose address has the name of the run.
 
 Who learns what: whoever has the disk or the bucket sees how many files there are, their sizes and times, and which
 are log entries. Adversary: one who reads and changes files at will, without the key; a changed, swapped or
@@ -36,7 +37,7 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 TAG_BYTES = 16
 MAGIC = b"tacit sealed 1\n"
-OBJECTS = "objects/"
+NAMED = ("objects", "checkpoints")  # places whose files would tell by their names what they hold
 LARGEST = 2**31 - 1 - TAG_BYTES  # bytes that `cryptography` encrypts at once
 
 _WRAPPED = slice(len(MAGIC) + NONCE_BYTES, len(MAGIC) + NONCE_BYTES + KEY_BYTES + TAG_BYTES)
@@ -137,8 +138,9 @@ class SealedStore:
         return self._inner.files()
 
     def file_of(self, address: str) -> str:
-        """Return under which file an address lies: objects are named by a keyed hash."""
-        return OBJECTS + self._key.name(address) if address.startswith(OBJECTS) else address
+        """Return under which file an address lies: objects and checkpoints are named by a keyed hash."""
+        place = address.partition("/")[0]
+        return f"{place}/{self._key.name(address)}" if place in NAMED else address
 
     def locked(self) -> AbstractContextManager[None]:
         """Keep other writers out."""

@@ -138,7 +138,12 @@ class Log:
         self._entries: list[Entry | None] = []  # those read so far; None for a damaged one
         self._leaves: list[bytes] = []
         self._peaks = Peaks()
-        self.damage: RecordError | None = None
+        self._damages: dict[int, RecordError] = {}  # what is wrong with an entry, by its number
+
+    @property
+    def damage(self) -> RecordError | None:
+        """What is wrong with the first damaged entry read so far; None if none is."""
+        return next(iter(self._damages.values()), None)
 
     def entries(self) -> list[Entry]:
         """Return every entry that can be read, oldest first."""
@@ -185,6 +190,26 @@ class Log:
                 raise RecordError("the log does not read what it wrote")
             return entry
 
+    def check_whole(self, after: int = 0) -> None:
+        """Refuse a log of which an entry after a number, or the head, is damaged or missing.
+
+        Raises
+        ------
+        RecordError
+            With the file.
+        """
+        octets = self._objects.read(self.head_address)  # before the entries: a writer may be at work
+        size = 0 if octets is None else read_head(octets, self.place, self.head_address)[0].size
+        with self._guard:
+            self._refresh()
+            for number, damage in self._damages.items():
+                if number > after:
+                    raise damage
+            if octets is None and self._leaves:
+                raise RecordError(f"{self.head_address} is missing")
+            if size > len(self._leaves):
+                raise RecordError(f"{self.address(len(self._leaves) + 1)} is missing")
+
     def include(self, number: int) -> Inclusion:
         """Prove that an entry is in the log as it is now."""
         with self._guard:
@@ -212,7 +237,7 @@ class Log:
         try:
             return self._objects.read(self.address(number))
         except RecordError as error:
-            self.damage = self.damage or error
+            self._damages.setdefault(number, error)
             return b""
 
     def _take(self, content: bytes) -> Entry | None:
@@ -222,7 +247,7 @@ class Log:
             if self._leaves and entry.previous != self._leaves[-1].hex():
                 raise RecordError(f"{self.address(number)} does not follow the entry before it")
         except RecordError as error:
-            self.damage = self.damage or error
+            self._damages.setdefault(number, error)
         self._entries.append(entry)
         self._leaves.append(leaf_hash(content))
         self._peaks.add(self._leaves[-1])
@@ -230,16 +255,10 @@ class Log:
 
     def _check_appendable(self) -> None:
         """Refuse to write after what is damaged: the new entry would vouch for it."""
-        octets = self._objects.read(self.head_address)
-        size = 0 if octets is None else read_head(octets, self.place, self.head_address)[0].size
-        self._refresh()
-        if self.damage is not None:
-            raise RecordError(f"nothing is written to a damaged log: {self.damage}")
-        missing = self.head_address if octets is None and self._leaves else ""
-        if size > len(self._leaves):
-            missing = self.address(len(self._leaves) + 1)
-        if missing:
-            raise RecordError(f"nothing is written to a damaged log: {missing} is missing")
+        try:
+            self.check_whole()
+        except RecordError as error:
+            raise RecordError(f"nothing is written to a damaged log: {error}") from None
 
     def _write_head(self) -> None:
         head = Head(self._peaks.size, self._peaks.root().hex())

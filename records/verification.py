@@ -1,8 +1,8 @@
 """Is everything in a repository as it was written? Read all of it anew, recompute every hash and signature.
 
 Nothing that a store remembers is used. Every file is looked at: log entries and heads by signature, chain and root,
-cards and arrays by hash, signature and the root of the ledger that they name, objects that no version names by
-their own address. A file that has no place in a repository is named, too.
+cards, arrays and checkpoints by hash, signature and the root of the ledger that they name, objects that no version
+names by their own address. A file that has no place in a repository is named, too.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any
 
 from .canonical import sha256
 from .catalogue import Catalogue, Version, check_card, n_co_signed
+from .checkpoints import CHECKPOINTS, CheckpointStore
 from .errors import RecordError
 from .log_verification import NUMBERED, Fault, check_log
 from .model_card import release_of
 from .model_store import AGGREGATES, LOG, USES, ModelStore, arrays_address, card_address
+from .run_logs import RUN_LOG
 from .transparency_log import Entry, Head, Log
 
 PLACES = (LOG, AGGREGATES, USES)
@@ -120,7 +122,12 @@ def verify(
     files = store.objects.files()
     if name is None:
         faults += _faults_of_entries(entries)
-        faults += _faults_of_others(store, [file for file in files if file not in looked_at])
+        checkpoints = CheckpointStore(store.objects, ledger)
+        for file in files:
+            if file.startswith(f"{CHECKPOINTS}/"):
+                faults += checkpoints.faults(file, keys)
+            elif file not in looked_at:
+                faults += _faults_of_other(store, file)
     unique = tuple(dict.fromkeys(faults))
     heads = {log.place: log.head() for log in logs}
     signers = tuple(dict.fromkeys(version.signatures[0].key for version in versions))
@@ -178,14 +185,15 @@ def _faults_of_entries(entries: list[Entry]) -> Iterator[Fault]:
                 )
 
 
-def _faults_of_others(store: ModelStore, files: list[str]) -> Iterator[Fault]:
-    """Look at every file that no version names: an object of a killed writer, or none of ours."""
-    for file in files:
-        place, _, name = file.partition("/")
-        if place == "objects":
-            yield from _faults_of_object(store, file)
-        elif place not in PLACES or not (NUMBERED.fullmatch(name) or name == "head.json"):
-            yield Fault(file, "does not belong in a repository")
+def _faults_of_other(store: ModelStore, file: str) -> Iterator[Fault]:
+    """Look at a file that no version names: an object of a killed writer, or none of ours."""
+    place, _, name = file.partition("/")
+    if place == "objects":
+        yield from _faults_of_object(store, file)
+    elif RUN_LOG.fullmatch(file) is None and (
+        place not in PLACES or not (NUMBERED.fullmatch(name) or name == "head.json")
+    ):
+        yield Fault(file, "does not belong in a repository")
 
 
 def _faults_of_object(store: ModelStore, file: str) -> Iterator[Fault]:

@@ -213,6 +213,40 @@ def test_a_damaged_log_entry_stops_the_writer_and_the_others_still_load(
         other.save("costs", {"n": 3})
 
 
+@pytest.mark.parametrize("entry", ["version", "co-signature", "tag"])
+@pytest.mark.parametrize("harm", ["changed", "gone"])
+def test_no_older_version_is_loaded_because_the_newest_entry_is_damaged(
+    tmp_path: Path, entry: str, harm: str
+) -> None:
+    store = ModelStore(tmp_path)
+    store.save("risk", {"n": 1})
+    store.tag("risk", "best")
+    if entry == "co-signature":
+        store.save("risk", {"n": 2}, release=Release(1, {"site-1": HOLDERS["site-1"].public}))
+        store.co_sign("risk", 2, signed_by(store, "risk", 2, "site-1"))
+    else:
+        store.save("risk", {"n": 2})
+    if entry == "tag":
+        store.tag("risk", "best")
+    file = max((tmp_path / "log").glob("0*.json"))
+    if harm == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes().replace(b'"number"', b'"numbex"'))
+    other = ModelStore(tmp_path)
+    for version in (None, "best"):
+        with pytest.raises(RecordError, match=file.name):
+            other.load("risk", version)
+    assert other.load("risk", 1) == {"n": 1}
+
+
+def test_a_name_whose_only_entry_is_damaged_is_told(store: ModelStore, tmp_path: Path) -> None:
+    store.save("risk", {"n": 1})
+    (tmp_path / "repository" / "log" / "00000001.json").write_bytes(b"{}")
+    with pytest.raises(RecordError, match=r"00000001\.json is damaged"):
+        ModelStore(tmp_path / "repository").load("risk", 1)
+
+
 def test_nothing_outside_is_read_whatever_an_entry_says(store: ModelStore, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "outside.json")  # whoever opens it waits for ever
     entry = {"kind": "version", "name": "risk", "version": 1, "card": "../../outside", "needed": 0}
@@ -286,6 +320,43 @@ def test_co_signatures_of_others_and_of_other_cards_are_refused(store: ModelStor
     with pytest.raises(RecordError, match="not of the card"):
         store.co_sign("risk", version, signed_by(store, "risk", other, "site-1"))
     assert not any(one.released for one in store.listing("risk"))
+
+
+def forge(store: ModelStore, version: int, holder: str) -> None:
+    """Log a co-signature that is none."""
+    found, key = store.find("risk", version), HOLDERS[holder].public
+    body = {"kind": "co-signature", "name": "risk", "version": version, "card": found.card}
+    with store.objects.locked():
+        store.log.append({**body, "by": key, "signature": "00" * 64})
+
+
+def test_a_wrong_co_signature_counts_for_nothing_and_keeps_out_no_genuine_one(
+    store: ModelStore, tmp_path: Path
+) -> None:
+    store.save("risk", {"n": 1})
+    version = store.save("risk", {"n": 2}, release=TWO_OF_THREE)
+    for holder in ("site-1", "site-3"):
+        forge(store, version, holder)
+    for each in (store, ModelStore(tmp_path / "repository")):
+        assert not each.find("risk", version).released
+        assert each.load("risk") == {"n": 1}
+    for holder in ("site-1", "site-3"):
+        store.co_sign("risk", version, signed_by(store, "risk", version, holder))
+    for each in (store, ModelStore(tmp_path / "repository")):
+        assert each.find("risk", version).released
+        assert each.load("risk") == {"n": 2}
+    assert [fault.file for fault in verify(store).faults] == [f"objects/{store.find('risk').card}.json"]
+
+
+def test_a_damaged_card_of_the_newest_version_is_told(store: ModelStore, tmp_path: Path) -> None:
+    store.save("risk", {"n": 1})
+    version = store.save("risk", {"n": 2}, release=TWO_OF_THREE)
+    for holder in ("site-1", "site-2"):
+        store.co_sign("risk", version, signed_by(store, "risk", version, holder))
+    (tmp_path / "repository" / "objects" / f"{store.find('risk').card}.json").write_bytes(b"{")
+    for each in (store, ModelStore(tmp_path / "repository")):
+        with pytest.raises(RecordError, match="damaged"):
+            each.load("risk")
 
 
 def test_more_signatures_than_signatories_are_refused() -> None:

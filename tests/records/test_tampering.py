@@ -52,7 +52,7 @@ def faulty(store: ModelStore, **options: Any) -> set[str]:
     return {fault.file for fault in verify(store, **options).faults}
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_a_changed_byte_is_found_and_its_file_named(
     store: tuple[Path, ModelStore], data: st.DataObject

@@ -1,0 +1,265 @@
+"""What a holder insists on before it computes anything, and whom it tells which rule a question is against.
+
+A policy is the holder's own: nobody who asks can see, change or switch it off. It is evaluated anew for every session,
+before the model sees a row; what it forbids is refused with a reason of a fixed list, in which no number of the
+holder's stands, and in a simulation, whose user owns all rows, with the numbers as well.
+
+Adversary: whoever asks. A model counts as what its class is, not as what its definition says (`models.registry`).
+A rule about rows counts those that the holder has: what a function of the user's does with them no rule can see, which
+is what `models` and `privacy` are for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Collection, Mapping, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from ..models.definition import Definition
+from ..models.registry import is_importable_name, kind_of, model_from
+from ..privacy.clipping import Adjacency
+from ..privacy.guarantee import Unit
+from ..privacy.noised_sum import NoisedSum
+from ..protocols.invitation import (
+    MODEL_NOT_ALLOWED,
+    PRIVACY_REQUIRED,
+    PROTOCOL_NOT_ALLOWED,
+    TOO_FEW_HOLDERS,
+    TOO_FEW_ROWS,
+)
+from ..protocols.protocol import Protocol
+from .budget import Budget
+from .errors import PolicyError
+
+READABLE = 40  # characters of a holder's name that its budget's file begins with
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What a holder insists on.
+
+    Parameters
+    ----------
+    minimum_rows : int
+        With fewer rows a holder takes no part. Rows are those of a data frame or an array, of X in a pair (X, y), or
+        the items of a list; what has none cannot take part if there is a minimum.
+    minimum_holders : int
+        Over how many holders every sum must be: of those invited, and of those in the sum when some are lost.
+    models : sequence of str, optional
+        The kinds of model that it allows, by their classes: "Sum", "GLM", "OLS", "MaximumLikelihood",
+        "NeuralNetwork", or "package.module:Class" for one of the user's. By default any. **A Sum and a
+        MaximumLikelihood run a function of the user's.**
+    importable : sequence of str
+        "package.module:name" of models of one's own, and of the functions of sums and likelihoods, that may be
+        imported here when a definition names them; in a simulation they come from the user.
+    protocols : sequence of str, optional
+        The protocols that it allows, as the classes are called: "PairwiseMasking". By default any.
+    privacy : {"optional", "required"}
+        Whether everything that it contributes must be noised. A budget requires it, too.
+    epsilon, delta : float, optional
+        A budget for everything that is ever released of its rows; by default there is none.
+    unit, adjacency : str
+        Whom the budget protects, as in `Privacy`.
+    folder : path, optional
+        Where each holder keeps its budget, in a file of its own: **a folder that exists, and stays**.
+
+    Raises
+    ------
+    PolicyError
+        If these are no rules.
+
+    Examples
+    --------
+    >>> Policy(minimum_rows=20, minimum_holders=3, models=["GLM", "OLS"]).models
+    ('GLM', 'OLS')
+    """
+
+    minimum_rows: int = 0
+    minimum_holders: int = 0
+    models: Collection[str] | None = None
+    importable: Collection[str] = ()
+    protocols: Collection[str] | None = None
+    privacy: Literal["optional", "required"] = "optional"
+    epsilon: float | None = None
+    delta: float | None = None
+    unit: Unit = "record"
+    adjacency: Adjacency = "add-or-remove"
+    folder: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("minimum_rows", "minimum_holders"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise PolicyError(f"{field} is a whole number from 0, not {value!r}")
+        for field in ("models", "importable", "protocols"):
+            self._take_names(field)
+        if not all(map(is_importable_name, self.importable)):
+            raise PolicyError('importable names are of the form "package.module:name"')
+        if self.privacy not in ("optional", "required"):
+            raise PolicyError("privacy is 'optional' or 'required'")
+        self._check_budget()
+
+    def _take_names(self, field: str) -> None:
+        names = getattr(self, field)
+        if names is None:
+            return
+        if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
+            raise PolicyError(f"{field} is a list of names: {field}=[{names!r}]")
+        object.__setattr__(self, field, tuple(names))
+
+    def _check_budget(self) -> None:
+        given = [value is not None for value in (self.epsilon, self.delta, self.folder)]
+        if any(given) != all(given):
+            raise PolicyError("a budget takes epsilon, delta, and the folder where it is kept")
+        if self.unit not in get_args(Unit) or self.adjacency not in get_args(Adjacency):
+            raise PolicyError(f"a budget protects one of {get_args(Unit)} under one of {get_args(Adjacency)}")
+        if self.folder is not None:  # another process may work in another folder
+            object.__setattr__(self, "folder", str(Path(self.folder).absolute()))
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether what is released is charged."""
+        return self.folder is not None
+
+    def check(self, model: Any, data: Any, *, protocol: Protocol[Any], n_holders: int) -> None:
+        """Check a question, before anything is computed for it.
+
+        Parameters
+        ----------
+        model : Model
+            Which is asked for; only its class, and its ``noised``, are looked at.
+        data : Any
+            The holder's rows, which are counted.
+        protocol : Protocol
+            Under which the answer would be summed.
+        n_holders : int
+            Of the session's roster.
+
+        Raises
+        ------
+        PolicyError
+            With the rule that it is against, in `PolicyError.reason`.
+        """
+        if self.protocols is not None:
+            self._check_protocol(type(protocol).__name__, self.protocols)
+        if n_holders < self.minimum_holders:
+            raise PolicyError(
+                f"{n_holders} holders are invited, and every sum must be over {self.minimum_holders} or more",
+                reason=TOO_FEW_HOLDERS,
+            )
+        if self.models is not None:
+            self._check_model(kind_of(model), self.models)
+        noised = isinstance(getattr(model, "noised", None), NoisedSum)
+        if (self.privacy == "required" or self.has_budget) and not noised:
+            raise PolicyError(
+                "nothing leaves without noise here: ask with privacy=Privacy(…)", reason=PRIVACY_REQUIRED
+            )
+        if self.minimum_rows:
+            self._check_rows(n_rows(data))
+
+    def _check_protocol(self, name: str, allowed: Collection[str]) -> None:
+        if name not in allowed:
+            problem = f"the protocol is {name}, and allowed: {_listed(allowed)}"
+            raise PolicyError(problem, reason=PROTOCOL_NOT_ALLOWED)
+
+    def _check_model(self, kind: str, allowed: Collection[str]) -> None:
+        if kind not in allowed:
+            raise PolicyError(
+                f"the model is a {kind}, and allowed: {_listed(allowed)}", reason=MODEL_NOT_ALLOWED
+            )
+
+    def _check_rows(self, rows: int | None) -> None:
+        if rows is None or rows < self.minimum_rows:
+            found = (
+                "the data have no rows that could be counted" if rows is None else f"there are {rows} rows"
+            )
+            raise PolicyError(f"{found}, and {self.minimum_rows} are asked for", reason=TOO_FEW_ROWS)
+
+    def model_of(self, definition: Definition) -> Any:
+        """Make the model of a definition that was sent, of what is installed here: see `models.registry`.
+
+        Raises
+        ------
+        PolicyError
+            If it is none that is allowed.
+        ModelError
+            If it cannot be made: it would take a name that is not among the importable ones, for instance.
+        """
+        model = model_from(definition, self.importable)
+        if self.models is not None:
+            self._check_model(kind_of(model), self.models)
+        return model
+
+    def budget(self, holder: str) -> Budget | None:
+        """Open a holder's budget; None if there is none.
+
+        Raises
+        ------
+        PolicyError
+            If the file protects others, or epsilon and delta are no budget.
+        RecordError
+            If the folder is not there, or the file is damaged.
+        """
+        if self.folder is None or self.epsilon is None or self.delta is None:
+            return None
+        path = Path(self.folder) / budget_file(holder)
+        return Budget(path, epsilon=self.epsilon, delta=self.delta, unit=self.unit, adjacency=self.adjacency)
+
+
+def policies_of(policy: Policy | Mapping[str, Policy] | None, holders: Collection[str]) -> dict[str, Policy]:
+    """Return the policy of each holder that has one, its budget in order.
+
+    Parameters
+    ----------
+    policy : Policy or mapping of str to Policy, optional
+        One for all holders, or by their names.
+    holders : collection of str
+
+    Raises
+    ------
+    PolicyError
+        If it is for somebody else, or is none.
+    RecordError
+        If a budget cannot be opened.
+    """
+    if policy is None:
+        return {}
+    policies = dict.fromkeys(holders, policy) if isinstance(policy, Policy) else dict(policy)
+    for name, one in policies.items():
+        if name not in holders or not isinstance(one, Policy):
+            raise PolicyError("a policy is a Policy, or a mapping of holders' names to one each")
+        one.budget(name)
+    return policies
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def budget_file(holder: str) -> str:
+    """Return what a holder's budget is called: different for different names, whatever the file system."""
+    readable = re.sub("[^a-z0-9]+", "-", holder.lower())[:READABLE].strip("-")
+    digest = hashlib.sha256(holder.encode()).hexdigest()[:32]  # names that differ in their case, or in signs
+    return "-".join(filter(None, (readable, digest))) + ".budget"
+
+
+def n_rows(data: Any) -> int | None:
+    """Return how many rows a holder has; None if that cannot be said.
+
+    Of a pair (X, y) these are X's, of a mapping of columns the shortest column's.
+    """
+    if isinstance(data, tuple) and len(data) == 2:
+        lengths = [n_rows(part) for part in data]
+        return None if None in lengths else min(length for length in lengths if length is not None)
+    if isinstance(data, dict):
+        return min((n_rows(column) or 0 for column in data.values()), default=0)
+    if isinstance(data, str | bytes) or not isinstance(data, Sized):
+        return None
+    try:
+        return len(data)
+    except TypeError:  # an array without an axis
+        return None
