@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .models.training_optimizers import ServerAdam as ServerAdam
     from .models.training_optimizers import ServerMomentum as ServerMomentum
     from .models.training_optimizers import ServerSGD as ServerSGD
+    from .privacy.errors import PrivacyError as PrivacyError
+    from .privacy.guarantee import Privacy as Privacy
     from .protocols.additive_sharing import AdditiveSharing as AdditiveSharing
     from .protocols.errors import AbortedError as AbortedError
     from .protocols.errors import DropoutError as DropoutError
@@ -53,9 +55,14 @@ if TYPE_CHECKING:
     from .protocols.ring_paillier import RingPaillier as RingPaillier
     from .protocols.secret_sharing import SecretSharing as SecretSharing
     from .protocols.simulation import Simulation as Simulation
+    from .records.budget import Budget as Budget
     from .records.errors import AccessError as AccessError
+    from .records.errors import BudgetError as BudgetError
+    from .records.errors import CoSignatureError as CoSignatureError
+    from .records.errors import PolicyError as PolicyError
     from .records.errors import RecordError as RecordError
     from .records.model_card import Release as Release
+    from .records.policy import Policy as Policy
     from .records.signing import SigningKey as SigningKey
     from .serialization.encoding_parameters import AutoRange as AutoRange
     from .serialization.encoding_parameters import ExactFloat as ExactFloat
@@ -84,6 +91,8 @@ _MODULES = {
     "models.regression": ("GLM",),
     "models.regression_fit": ("GLMFit", "OLSFit"),
     "models.training_optimizers": ("ServerAdam", "ServerMomentum", "ServerSGD"),
+    "privacy.errors": ("PrivacyError",),
+    "privacy.guarantee": ("Privacy",),
     "protocols.additive_sharing": ("AdditiveSharing",),
     "protocols.errors": (
         "AbortedError",
@@ -105,8 +114,10 @@ _MODULES = {
     "protocols.ring_paillier": ("RingPaillier",),
     "protocols.secret_sharing": ("SecretSharing",),
     "protocols.simulation": ("Simulation",),
-    "records.errors": ("AccessError", "RecordError"),
+    "records.budget": ("Budget",),
+    "records.errors": ("AccessError", "BudgetError", "CoSignatureError", "PolicyError", "RecordError"),
     "records.model_card": ("Release",),
+    "records.policy": ("Policy",),
     "records.signing": ("SigningKey",),
     "serialization.encoding_parameters": ("AutoRange", "ExactFloat", "FixedPoint", "Quantized"),
     "serialization.errors": ("DecodeError", "EncodeError", "SerializationError", "TacitError"),

@@ -17,6 +17,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from ..protocols.party import AGGREGATOR, ASKER
+from ..records.policy import Policy
 from ..serialization.codec import Frame, decode, encode
 from ..serialization.session_messages import Party
 from .aggregator_host import AggregatorHost
@@ -40,7 +41,7 @@ _HOST: dict[str, Any] = {
 }
 _REPOSITORY: dict[str, Any] = {
     "num_cpus": 0,
-    "max_restarts": 3,
+    "max_restarts": -1,
     "max_task_retries": 3,
     "concurrency_groups": _GROUPS,
 }
@@ -116,9 +117,11 @@ def start_convener(name: str) -> Any:
     return ray.remote(**_HOST)(ConvenerHost).remote(name)
 
 
-def start_holders(names: Sequence[str], rows: Sequence[Any], *, simulation: bool) -> Any:
+def start_holders(
+    names: Sequence[str], rows: Sequence[Any], *, simulation: bool, policies: Mapping[str, Policy]
+) -> Any:
     """Start one process for data holders; large rows go there through shared memory, without a copy."""
-    return ray.remote(**_HOST)(HolderHost).remote(names, *rows, simulation=simulation)
+    return ray.remote(**_HOST)(HolderHost).remote(names, *rows, simulation=simulation, policies=policies)
 
 
 def start_repository(location: str) -> Any:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..models.definition import State
 from ..models.total import Arrays, EvaluationError
+from ..privacy.noised_sum import NoisedSum
 from ..protocols.auto_range import grid_within
 from ..protocols.errors import DropoutError, RangeError, RefusedError, SetupError, VoidedError
 from ..protocols.invitation import ALREADY_RELEASED, invite
@@ -31,6 +32,7 @@ from ..serialization.encoding_parameters import AutoRange
 from ..serialization.schema import Message
 from ..serialization.session_messages import Closed, Query
 from .events import Event, Failure, Iterated, Lost, Pass, Result
+from .run_log import RunLog
 
 if TYPE_CHECKING:
     from .coordinator import Coordinator
@@ -48,6 +50,25 @@ class HoldersChanged(Exception):  # noqa: N818 - not a fault: what the iteration
 
 
 @dataclass(frozen=True)
+class Kept:
+    """That a run is kept in checkpoints, from which it can be taken up.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in the repository.
+    every : int
+        A checkpoint after so many accepted states.
+    resume : bool
+        Whether to take up what is there; otherwise the run begins anew.
+    """
+
+    name: str
+    every: int = 1
+    resume: bool = True
+
+
+@dataclass(frozen=True)
 class Terms:
     """How the sums of one computation are made.
 
@@ -58,11 +79,17 @@ class Terms:
         How numbers become integers; None is the default.
     on_dropout : {"fail", "continue"}
         What to do when a holder is lost.
+    kept : Kept, optional
+        Whether the run can be taken up by another one.
+    needed : int
+        Over how many holders every sum must be, as the holders' policies ask.
     """
 
     protocol: Protocol[Any]
     encoding: Message | None = None
     on_dropout: Literal["fail", "continue"] = "fail"
+    kept: Kept | None = None
+    needed: int = 0
 
 
 class Computation:
@@ -97,24 +124,76 @@ class Computation:
         self.previous: tuple[Closed, ...] = ()
         self.loss: DropoutError | None = None
         self.n_passes = 0
+        self.noised: NoisedSum | None = None  # the form of the model's releases under privacy
         self.remarks: dict[str, None] = {}  # each once, in order
         self.records: list[asyncio.Task[None]] = []
+        self._present: dict[int, int] = {}  # how many holders are in the sum behind each step
 
     async def run(self, model: Any) -> None:
         """Iterate to the end and tell it; a failure is told too, never lost."""
         try:
+            end = await self._logged(model)
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            end = Failure(error)
+        await self.events.put(end)
+
+    async def _logged(self, model: Any) -> Result | Failure:
+        self.noised = getattr(model, "noised", None)
+        async with RunLog(self.coordinator.repository, self.coordinator.name, self._about(model)) as self.log:
+            end = await self._end(model)
+            self.log.note(end)
+        return end
+
+    async def _end(self, model: Any) -> Result | Failure:
+        try:
             value = await self._iterate(model)
             await asyncio.gather(*self.records)
         except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            await self.events.put(Failure(error))
-        else:
-            await self.events.put(self._result(value))
+            return Failure(error)
+        return self._result(value)
+
+    async def _begin(self, model: Any) -> State | None:
+        """Return the state to go on from: the model's own start."""
+        return None
+
+    async def _accepted(self, state: State) -> None:
+        """Tell that the model has moved."""
+        self._present[state.iteration] = len(self.roster.holders)
+        await self._say(Iterated.of(state))
+
+    async def _say(self, event: Event) -> None:
+        """Tell whoever waits, and the log."""
+        self.log.note(event)
+        await self.events.put(event)
+
+    def _about(self, model: Any) -> dict[str, Any]:
+        """Return what is asked, as the log of the run has it."""
+        return {
+            "model": model.definition.kind,
+            "model_digest": model.definition.digest.hex(),
+            "definition": self.definition.hex(),
+            "protocol": self.protocol.title,
+            "options": repr(self.protocol),
+            "encoding": None if self.terms.encoding is None else repr(self.terms.encoding),
+            "privacy": None if self.noised is None else self.noised.to_dict(),
+            "on_dropout": self.on_dropout,
+            "holders": self._recorded_holders(),
+        }
 
     def _result(self, value: Any) -> Result:
         survivors = self.roster.holders
         lost = tuple(holder for holder in self.coordinator.roster.holders if holder not in survivors)
         may_isolate = tuple(holder for holder in lost if holder in self.coordinator.summed)
-        return Result(value, survivors, lost, self.n_passes, may_isolate, tuple(self.remarks))
+        steps = tuple(self._present.get(step, 0) for step in range(max(self._present, default=-1) + 1))
+        return Result(
+            value,
+            survivors,
+            lost,
+            self.n_passes,
+            may_isolate,
+            tuple(self.remarks),
+            holders_by_step=steps,
+        )
 
     async def _iterate(self, model: Any) -> Any:
         """Run the model, again from where it stood whenever the set of holders shrinks."""
@@ -122,13 +201,13 @@ class Computation:
         lost = [holder for holder in self.coordinator.roster.holders if holder in self.coordinator.lost]
         if lost and (self.on_dropout == "fail" or not enough):
             raise self._dropout(lost)
-        start: State | None = None
+        start = await self._begin(model)
         while True:
             last: Any = start
             try:
                 async for last in model.iterate(self.total, start):
                     if isinstance(last, State):
-                        await self.events.put(Iterated(last))
+                        await self._accepted(last)
             except HoldersChanged as change:
                 start = last if isinstance(last, State) else None
                 if start is not None and "theta" in change.query.arrays:
@@ -156,6 +235,7 @@ class Computation:
     async def _sum(self, query: Query, encoding: Message | None) -> Arrays:
         began = time.monotonic()
         self.n_passes += 1
+        asked = len(self.roster.holders)
         try:
             aggregate = await self._session(query, encoding)
         except VoidedError:
@@ -170,18 +250,22 @@ class Computation:
             self.loss.reason = "the survivors had released this question, so a total over all may exist"
             raise self.loss from None
         except DropoutError as loss:
-            await self.events.put(Lost(self._go_on_without(loss)))
+            await self._say(Lost(self._go_on_without(loss)))
             raise HoldersChanged(query) from None
         self.loss, self.previous = None, ()
         lost = self._go_on_over(aggregate)
         self._note(query, aggregate)
         await self._tell(query, began, tuple(aggregate.arrays))
         if lost:
-            await self.events.put(Lost(lost))
-        if lost and self.n_passes > 1:
+            await self._say(Lost(lost))
+        if lost and self.n_passes > 1 and self.noised is None:  # a noised sum is not asked for twice
             self.loss = self._dropout(list(lost))
             raise HoldersChanged(query)
-        return aggregate.arrays
+        if self.noised is None:
+            return aggregate.arrays
+        n_survivors = len(aggregate.holders)
+        variance = self.noised.variance(asked, n_survivors)
+        return {**aggregate.arrays, "variance": np.array(variance), "holders": np.array(n_survivors)}
 
     def _go_on_over(self, aggregate: Aggregate) -> tuple[str, ...]:
         """Note who is in a sum, and return whom it has left out: from now on sums are without them."""
@@ -196,6 +280,8 @@ class Computation:
             "released": {name: _recorded(array) for name, array in aggregate.arrays.items()},
             "binding": aggregate.binding.hex(),
         }
+        if self.noised is not None:
+            revealed["privacy"] = self.noised.to_dict()
         if aggregate.clipped:
             revealed["clipped"] = dict(aggregate.clipped)
         for name, count in aggregate.clipped.items():
@@ -229,6 +315,14 @@ class Computation:
             self._record(query, keys.session, {"remark": "void: some holder could not contribute"})
             raise
 
+    def _wanted(self) -> int:
+        """Return over how many holders a sum must be, beyond what the protocol needs."""
+        n_holders = len(self.roster.holders)
+        if self.on_dropout == "fail":
+            return n_holders
+        for_noise = 0 if self.noised is None else self.noised.needed(n_holders)
+        return min(n_holders, max(self.terms.needed, for_noise))
+
     def _new_session(self, keys: SessionKeys, query: Query, encoding: Message | None) -> Session[Aggregate]:
         """Make a session with the coordinator's role."""
         invitation = invite(
@@ -247,7 +341,7 @@ class Computation:
                 keys,
                 invitation,
                 self.coordinator.memory_of(self.protocol),
-                go_on=self.on_dropout == "continue",
+                needed=self._wanted(),
             ),
             accepts=accepted_by_coordinator(self.protocol, self.roster),
             tell=self.roster.invited,
@@ -286,9 +380,9 @@ class Computation:
         return DropoutError(needed=needed, present=present, missing=missing, reason=remedy)
 
     def _fewest(self) -> int:
-        """Return the fewest holders among whom the protocol runs with these options; all, if with no fewer."""
+        """Return the fewest holders among whom the protocol runs, and policies let it; all, if with no fewer."""
         n_holders = len(self.coordinator.roster.holders)
-        for fewer in range(self.protocol.minimum_holders, n_holders):
+        for fewer in range(max(self.protocol.minimum_holders, self.terms.needed), n_holders):
             with contextlib.suppress(SetupError):
                 self.protocol.check_number(fewer)
                 return fewer
@@ -296,7 +390,7 @@ class Computation:
 
     async def _tell(self, query: Query, began: float, released: tuple[str, ...]) -> None:
         seconds = time.monotonic() - began
-        await self.events.put(Pass(self.n_passes, query.step, seconds, self.roster.holders, released))
+        await self._say(Pass(self.n_passes, query.step, seconds, self.roster.holders, released))
 
     def _recorded_holders(self) -> list[str] | str:
         """Return over whom a sum is, as the ledger has it."""

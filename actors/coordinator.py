@@ -7,13 +7,13 @@ progress and result come back as a stream of events.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from functools import partial
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
 
-from ..protocols.errors import AbortedError
+from ..protocols.errors import AbortedError, SetupError
 from ..protocols.party import PartyId
 from ..protocols.protocol import Protocol
 from ..serialization.codec import digest
@@ -21,6 +21,7 @@ from .computation import Computation, Terms
 from .convened_computation import ConvenedComputation
 from .errors import PeerUnreachableError, cause_of
 from .events import Event, Failure, Result
+from .kept_computation import KeptComputation
 from .party import Party
 
 
@@ -70,8 +71,7 @@ class Coordinator(Party):
             How sums are computed, and what happens when a holder is lost.
         """
         events: asyncio.Queue[Event] = asyncio.Queue()
-        kind = Computation if terms.protocol.at_most is None else ConvenedComputation
-        work = kind(self, definition, terms, events)
+        work = _kind_of(terms)(self, definition, terms, events)
         task = asyncio.get_running_loop().create_task(work.run(model))
         task.add_done_callback(partial(_tell_cancelled, self.name, events))
         self._computations[computation] = task
@@ -105,19 +105,53 @@ class Coordinator(Party):
 
     def record(self, revealed: dict[str, Any]) -> asyncio.Task[None]:
         """Have the repository note what was revealed; a task that outlives the computation."""
-        task = asyncio.get_running_loop().create_task(self._append(revealed))
+        return self.in_background(self._append(revealed))
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin a task that outlives the computation."""
+        task = asyncio.get_running_loop().create_task(work)
         self._records.add(task)
         task.add_done_callback(self._records.discard)
         return task
 
     async def _append(self, revealed: dict[str, Any]) -> None:
+        async with self._recording:
+            await self.ask_repository("append_aggregate", revealed)
+
+    async def ask_repository(self, method: str, *arguments: Any) -> Any:
+        """Return what the repository answers.
+
+        Raises
+        ------
+        PeerUnreachableError
+            If it is gone.
+        RecordError
+            As the method does.
+        """
         try:
-            async with self._recording:
-                await self.repository.append_aggregate.remote(revealed)
+            return await getattr(self.repository, method).remote(*arguments)
         except RayActorError:
             raise PeerUnreachableError("the repository") from None
         except RayTaskError as error:
             raise cause_of(error) from None
+
+
+def _kind_of(terms: Terms) -> type[Computation]:
+    """Return how a model is run on these terms.
+
+    Raises
+    ------
+    SetupError
+        If nobody could tell whether a run that is taken up is over the same holders.
+    """
+    if terms.protocol.at_most is None:
+        return Computation if terms.kept is None else KeptComputation
+    if terms.kept is not None:
+        raise SetupError(
+            "checkpoint= needs a coordinator that knows the holders: another could not tell whether a run that it "
+            "takes up is over the same ones. Leave it out, or choose a protocol without at_most="
+        )
+    return ConvenedComputation
 
 
 def _tell_cancelled(party: PartyId, events: asyncio.Queue[Event], task: asyncio.Task[None]) -> None:

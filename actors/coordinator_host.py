@@ -44,6 +44,11 @@ class CoordinatorHost(DispatchingHost):
         identity = self._coordinator.identity
         return sign_with(identity.sign, identity.public.verify_key.hex(), card)
 
+    async def holder_keys(self) -> dict[str, str]:
+        """Return the public keys that the coordinator has pinned, of the holders it knows: with these they co-sign."""
+        roster = self._coordinator.roster
+        return {str(holder): roster[holder].verify_key.hex() for holder in roster.holders}
+
     async def cancel(self, computation: str) -> None:
         """Break a computation off: its sessions end at every holder, its events with a failure."""
         await self._coordinator.cancel(computation)

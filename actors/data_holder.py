@@ -1,21 +1,29 @@
 """A data holder: rows that stay here, and the decision whether to take part.
 
-The order of things: policy, contribution, encoding, and only then a word to the coordinator. In a simulation
-all rows are the user's own, so a refusal carries the traceback of his function; in a deployment nothing but a
-reason of a fixed list leaves, and the details stay in this party's log.
+The order of things: policy, contribution, budget and noise where privacy is asked for, encoding, and only then a word
+to the coordinator. In a simulation all rows are the user's own, so a refusal carries the traceback of his function, or
+the numbers that a rule of the policy goes by; in a deployment nothing but a reason of a fixed list leaves, and the
+details stay in this party's log.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import traceback
+from collections import Counter
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from ..models.total import contribute
+from ..models.total import Arrays, contribute
+from ..privacy.errors import PrivacyError
+from ..privacy.noised_sum import NoisedSum
 from ..protocols.channel import Role
 from ..protocols.errors import ProtocolError
 from ..protocols.invitation import (
     ALREADY_RELEASED,
+    BUDGET_OUT_OF_ORDER,
     CONTRIBUTION_FAILED,
     NOT_ALLOWED,
     Declined,
@@ -27,6 +35,11 @@ from ..protocols.key_agreement import SessionKeys
 from ..protocols.party import PartyId, Roster
 from ..protocols.protocol import Protocol, accepted_by_holder, holder_role
 from ..protocols.session import Accepted
+from ..records.budget import Budget
+from ..records.co_signing import Participations
+from ..records.errors import PolicyError, RecordError
+from ..records.policy import Policy
+from ..records.signing import Signature, sign_with
 from ..serialization.session_messages import Invitation
 from .participant import Participant
 
@@ -49,15 +62,20 @@ class DataHolder(Participant):
         Its rows, as the models expect them; they never leave.
     simulation : bool
         Whether the rows are the user's own: then errors are shown to him, and he may install models.
+    policy : Policy, optional
+        What it insists on; by default nothing.
     """
 
     kind = "holder"
 
-    def __init__(self, name: str, data: Any, *, simulation: bool) -> None:
+    def __init__(self, name: str, data: Any, *, simulation: bool, policy: Policy | None = None) -> None:
         super().__init__(name)
         self._data = data
         self._simulation = simulation
+        self._policy = policy or Policy()
         self._models: dict[bytes, Any] = {}
+        self._charged: Counter[bytes] = Counter()  # rounds of each model
+        self._participations = Participations()
 
     async def install(self, definition: bytes, model: Any) -> None:
         """Hold a model ready under its content hash; in a simulation only.
@@ -74,13 +92,31 @@ class DataHolder(Participant):
         while len(self._models) > MODELS_KEPT:
             del self._models[next(iter(self._models))]
 
+    def co_sign(self, card: bytes, signature: Signature) -> Signature:
+        """Sign the card of a model that this holder took part in and the coordinator has signed, after a look at it.
+
+        Raises
+        ------
+        RecordError
+            With what speaks against it.
+        """
+        self._participations.check(card, signature, self.name, self.roster)
+        return sign_with(self.identity.sign, self.identity.public.verify_key.hex(), card)
+
     # The role
 
     def _role(self, protocol: Protocol[Any], keys: SessionKeys, memory: Any) -> Role[bool]:
         def examine(shown: Invitation) -> Prepared:
             return self._examine(shown, protocol)
 
-        return holder_role(protocol, keys, examine, memory, self.release_memory.record)
+        return holder_role(protocol, keys, examine, memory, self._release)
+
+    def _release(self, invitation: Invitation, holders: Collection[PartyId]) -> None:
+        """Note a release before anything leaves: for later questions, and for models that are to be co-signed."""
+        self.release_memory.record(invitation, holders)
+        model = self._models.get(invitation.definition)
+        if model is not None:
+            self._participations.note(invitation.definition, model, holders, len(self.roster.holders))
 
     def _accepts(self, protocol: Protocol[Any], roster: Roster) -> Accepted:
         return accepted_by_holder(protocol, roster, self.name)
@@ -103,7 +139,7 @@ class DataHolder(Participant):
         except Declined as declined:
             if self._simulation:
                 raise
-            logger.warning("declined: %s", declined.reason)
+            logger.warning("declined: %s", " - ".join(filter(None, (declined.reason, declined.details))))
             raise Declined(declined.reason) from None
 
     def _prepared(self, invitation: Invitation, protocol: Protocol[Any]) -> Prepared:
@@ -111,14 +147,52 @@ class DataHolder(Participant):
         if model is None:
             raise Declined(NOT_ALLOWED, "the model is not installed here")
         n_holders = len(roster_of(invitation).holders)
+        with _ruled():
+            self._policy.check(model, self._data, protocol=protocol, n_holders=n_holders)
         if not self.release_memory.allows(invitation, dispensable=protocol.dispensable(n_holders)):
             raise Declined(ALREADY_RELEASED)
+        noised: NoisedSum | None = getattr(model, "noised", None)
         try:
             arrays = contribute(model, self._data, invitation.query)
+            if noised is not None:
+                arrays = self._noised(noised, arrays, invitation)
+        except Declined:
+            raise
         except BaseException as error:  # noqa: BLE001 - a SystemExit in a model must not end this process
             raise self._failure(error) from None
         void = invitation.query.may_fail or not self._simulation
-        return prepare(arrays, invitation.encoding, protocol.contributions(n_holders), void=void)
+        needed = max(self._policy.minimum_holders, 0 if noised is None else noised.needed(n_holders))
+        return prepare(
+            arrays, invitation.encoding, protocol.contributions(n_holders), void=void, needed=needed
+        )
+
+    def _noised(self, noised: NoisedSum, arrays: Arrays, invitation: Invitation) -> Arrays:
+        """Add this holder's share of the noise to a model's one release, once it is charged.
+
+        Raises
+        ------
+        PrivacyError
+            If the model would release anything else.
+        Declined
+            If the budget has too little left, is kept for others, or cannot be charged.
+        """
+        if arrays.keys() != {"noised"}:
+            raise PrivacyError(f"under privacy a model releases one noised vector, not {sorted(arrays)}")
+        n_holders = len(roster_of(invitation).holders)
+        share = noised.add_noise(arrays["noised"], n_holders, os.urandom)
+        with _ruled():  # nothing has left yet
+            budget = self._policy.budget(self.name)
+            if budget is not None:
+                self._charge(budget, noised, n_holders, invitation)
+        return {"noised": share}
+
+    def _charge(self, budget: Budget, noised: NoisedSum, n_holders: int, invitation: Invitation) -> None:
+        """Charge one round; before the first of a fit, see whether there is room for all."""
+        n_charged = self._charged[invitation.definition]
+        if n_charged % noised.rounds == 0:
+            budget.check(noised.privacy, noised.charge(n_holders, noised.rounds))
+        budget.charge(noised.privacy, noised.charge(n_holders), invitation.session.hex())
+        self._charged[invitation.definition] = n_charged + 1
 
     def _failure(self, error: BaseException) -> Declined:
         """Return what crosses of an exception in the contribution: in a deployment, that there was one."""
@@ -126,6 +200,17 @@ class DataHolder(Participant):
             logger.error("the contribution failed at this holder", exc_info=error)
             return Declined(CONTRIBUTION_FAILED)
         return Declined(CONTRIBUTION_FAILED, own_traceback(error))
+
+
+@contextlib.contextmanager
+def _ruled() -> Iterator[None]:
+    """Turn what is against the policy into a refusal that names the rule."""
+    try:
+        yield
+    except PolicyError as error:
+        raise Declined(error.reason, str(error)) from None
+    except RecordError as error:
+        raise Declined(BUDGET_OUT_OF_ORDER, str(error)) from None
 
 
 def own_traceback(error: BaseException) -> str:

@@ -36,13 +36,14 @@ class DispatchingHost(WatchingHost):
             If a holder cannot load it.
         """
         holders = frozenset(holder for party in self._parties.values() for holder in party.roster.holders)
-        await asyncio.gather(
-            *(
-                self._unless_lost(peer, peer.handle.install.remote(definition, *shared))
-                for peer in self._peers.values()
-                if holders.intersection(peer.parties)
+        with self.loading():
+            await asyncio.gather(
+                *(
+                    self._unless_lost(peer, peer.handle.install.remote(definition, *shared))
+                    for peer in self._peers.values()
+                    if holders.intersection(peer.parties)
+                )
             )
-        )
 
     async def _unless_lost(self, peer: Peer, answer: Any) -> None:
         """Wait for a process's answer, or until it is lost: one that hangs never answers."""

@@ -31,7 +31,7 @@ class PeerUnreachableError(ActorError):
         super().__init__(party)
 
     def __str__(self) -> str:
-        return f"the process of {self.party} is gone or does not answer: start a new federation"
+        return f"the process of {self.party} is gone or does not answer: restart() the federation"
 
 
 class ClosedError(ActorError):

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
+
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ..models.definition import State
+
+SHOWN_PARAMETERS = 4_096  # a longer point stays with the coordinator: nobody reads it as progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +40,30 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Iterated:
-    """The model has moved: its state prints as a line of progress."""
+    """The model has moved.
 
-    state: Any
+    Attributes
+    ----------
+    iteration : int
+        Accepted steps so far, of a network rounds; 0 is the start.
+    value : float
+        The objective, of a network the mean training loss of the round; NaN where it is not known.
+    text : str
+        What there is to say of it, in a line.
+    parameters : ndarray or None
+        The point, if it has no more than 4,096 numbers; a network's weights stay with the coordinator.
+    """
+
+    iteration: int
+    value: float
+    text: str
+    parameters: NDArray[Any] | None = None
+
+    @classmethod
+    def of(cls, state: State) -> Self:
+        """Tell of a state."""
+        short = state.parameters.size <= SHOWN_PARAMETERS
+        return cls(state.iteration, state.value, str(state), state.parameters if short else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +92,8 @@ class Result:
         sums over the survivors may isolate them.
     remarks : tuple of str
         What a user must know of values that were clipped and of messages that were corrected.
+    holders_by_step : tuple of int
+        How many holders are in the sum behind each step of the model, as of `Stepwise`.
     at_least : int, optional
         So many holders or more are in the last sum, if the coordinator is kept from knowing them; `survivors` is
         empty then.
@@ -76,6 +106,7 @@ class Result:
     may_isolate: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     at_least: int | None = None
+    holders_by_step: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """A federation: the parties of a simulation, and what a user asks of them.
 
-It owns no event loop and no thread. A synchronous method waits with Ray for the very reference that its twin,
-whose name begins with ``a``, awaits; so both work in scripts, in a notebook with a running loop, and in
-asyncio programs.
+It owns no event loop and, but for the line of progress, no thread. A synchronous method waits with Ray for the very
+reference that its twin, whose name begins with ``a``, awaits; so both work in scripts, in a notebook with a running
+loop, and in asyncio programs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -27,22 +27,29 @@ from ray.exceptions import RayActorError, RayTaskError
 from ..models.definition import Model
 from ..models.errors import ModelError
 from ..models.provenance import Provenance
+from ..models.stepwise import Stepwise
 from ..models.sum import Sum
+from ..privacy.errors import PrivacyError
+from ..privacy.guarantee import Privacy
+from ..privacy.noised_sum import NoisedSum
 from ..protocols.errors import SetupError
 from ..protocols.party import AGGREGATOR, COORDINATOR
 from ..protocols.plan_table import Plan
 from ..protocols.planning import Wish
 from ..protocols.protocol import Protocol, check_encoding
 from ..protocols.ring_paillier import RingPaillier
+from ..records.catalogue import check_name
 from ..records.model_store import ModelStore
+from ..records.policy import Policy, policies_of
+from ..serialization.encoding_parameters import AutoRange
 from ..serialization.schema import Message
 from . import cluster
 from .choice import Choice
-from .computation import Terms
+from .computation import Kept, Terms
 from .errors import ClosedError, HoldersLostWarning, PeerUnreachableError, SumWarning, cause_of
 from .events import Event, Failure, Result
 from .holder_host import share_out
-from .progress import OnEvent, following, waiting
+from .progress import Expected, OnEvent, following, waiting
 from .repository import REPOSITORY, Repository
 
 R = TypeVar("R")
@@ -54,6 +61,7 @@ def simulate(
     *,
     wish: Wish | None = None,
     repository: str | os.PathLike[str] | None = None,
+    policy: Policy | Mapping[str, Policy] | None = None,
     on_dropout: Literal["fail", "continue"] = "fail",
     holders_per_actor: int | None = None,
 ) -> Federation:
@@ -74,6 +82,8 @@ def simulate(
     repository : path or URL, optional
         Folder for results and the record of every aggregate, or a URL that fsspec knows and nobody else writes to; by
         default a temporary folder, deleted at the end.
+    policy : Policy or mapping of str to Policy, optional
+        What every holder insists on, or each by its name: rows and holders at least, models, privacy and its budget.
     on_dropout : {"fail", "continue"}
         What to do when a holder is lost: end with a `DropoutError`, or go on over the survivors if enough are
         left and the protocol allows it; the result says so.
@@ -91,8 +101,8 @@ def simulate(
     ------
     SetupError
         If there are too few holders, or a name or an option cannot be used; nothing is started then.
-    RecordError
-        If the repository's folder cannot be made; nothing is started then either.
+    RecordError, PolicyError
+        If the repository's folder cannot be made, or a budget of privacy not be opened; nothing is started then either.
 
     Examples
     --------
@@ -103,7 +113,14 @@ def simulate(
     chosen = RingPaillier() if protocol is None else protocol
     choice = Choice(chosen, wish or Wish())
     _check(data, choice, on_dropout, holders_per_actor)
-    return Federation._simulated(data, choice, repository, on_dropout, holders_per_actor)
+    return Federation._simulated(
+        data,
+        choice,
+        repository,
+        policies=policies_of(policy, data),
+        on_dropout=on_dropout,
+        holders_per_actor=holders_per_actor,
+    )
 
 
 def _check(data: Mapping[str, Any], choice: Choice, on_dropout: str, holders_per_actor: Any) -> None:
@@ -144,7 +161,7 @@ class Federation:
     """Data holders, a coordinator and a repository, ready to be asked.
 
     Made by `tacit.simulate`. Every method that talks to them has an asynchronous twin: `asum`, `afit`,
-    `aclose`, `aledger`.
+    `aclose`, `aledger`, `arestart`, `aruns`.
 
     Attributes
     ----------
@@ -160,7 +177,10 @@ class Federation:
     on_dropout: Literal["fail", "continue"]
     holders: tuple[str, ...]
     _parties: dict[str, Any] = field(repr=False)  # the host of each
+    _data: Mapping[str, Any] = field(repr=False)  # the rows of each holder, for `restart`
+    _groups: Sequence[Sequence[str]] = field(repr=False)  # the holders of each process
     _temporary: tempfile.TemporaryDirectory[str] | None = field(repr=False)
+    _policies: Mapping[str, Policy] = field(default_factory=dict, repr=False)
     _repository: Any = field(default=None, repr=False)
     _identifier: str = field(default_factory=lambda: uuid.uuid4().hex, repr=False)
     _closed: bool = field(default=False, repr=False)
@@ -171,6 +191,8 @@ class Federation:
         data: Mapping[str, Any],
         choice: Choice,
         repository: str | os.PathLike[str] | None,
+        *,
+        policies: Mapping[str, Policy],
         on_dropout: Literal["fail", "continue"],
         holders_per_actor: int | None,
     ) -> Federation:
@@ -182,26 +204,27 @@ class Federation:
         location = str(repository)
         if "://" not in location:
             location = os.path.abspath(location)
-        parties: dict[str, Any] = {}
-        federation = cls(choice, on_dropout, tuple(data), parties, temporary)
+        groups = share_out(list(data), holders_per_actor)
+        federation = cls(choice, on_dropout, tuple(data), {}, dict(data), groups, temporary, policies)
         try:
             ModelStore(location)  # what is wrong with it is better told here than by its actor's death
-            groups = share_out(list(data), holders_per_actor)
             n_processes = len(groups) + choice.aggregators + 2
             with waiting(f"starting {n_processes} processes for {len(data)} holders …"):
-                federation._start_parties(data, groups, location)
+                cluster.start_ray(federation._identifier)
+                federation._repository = cluster.start_repository(location)
+                federation._start_parties()
         except BaseException:
             federation.close()
             raise
         return federation
 
-    def _start_parties(self, data: Mapping[str, Any], groups: Sequence[Sequence[str]], location: str) -> None:
-        """Start Ray unless it runs, and every process; have the parties pin each other's identities."""
-        cluster.start_ray(self._identifier)
-        self._repository = cluster.start_repository(location)
+    def _start_parties(self) -> None:
+        """Start the processes of all parties, and have these pin each other's identities."""
         hosts = {}
-        for names in groups:
-            host = cluster.start_holders(names, [data[name] for name in names], simulation=True)
+        for names in self._groups:
+            host = cluster.start_holders(
+                names, [self._data[name] for name in names], simulation=True, policies=self._policies
+            )
             self._parties.update(dict.fromkeys(names, host))
             hosts[names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"] = host
         aggregators = aggregator_names(self.choice)
@@ -228,7 +251,9 @@ class Federation:
         function: Callable[..., Any],
         at: Any = None,
         encoding: Message | None = None,
+        privacy: Privacy | None = None,
         *,
+        shape: tuple[int, ...] = (),
         on_event: OnEvent | None = None,
     ) -> NDArray[Any]:
         """Return the sum over all holders of ``function(data)``, or of ``function(data, at)``.
@@ -242,13 +267,18 @@ class Federation:
             A public value handed to the function.
         encoding : ExactFloat or FixedPoint, optional
             By default `ExactFloat`: the correctly rounded exact sum.
+        privacy : Privacy, optional
+            Noise for the sum. The function then returns one entry a record, which is clipped to
+            ``privacy.clip``, and the sum is over all holders' records (persons, or holders, by `privacy.unit`).
+        shape : tuple of int
+            With privacy, the shape of one entry: what one record puts in. A single number by default.
         on_event : callable, optional
-            Called with every event of progress.
+            Called with every event of progress, as in `fit`.
 
         Returns
         -------
         ndarray
-            In the shape that the function returns; integers stay integers.
+            In the shape that the function returns, or in `shape` under privacy; integers stay integers.
 
         Raises
         ------
@@ -258,6 +288,8 @@ class Federation:
             If shapes or dtypes differ between holders.
         RangeError
             If the total is beyond the range of its dtype.
+        PrivacyError
+            If the guarantee cannot be given.
         DropoutError
             If a holder is lost and the sum cannot go on without it.
 
@@ -268,25 +300,33 @@ class Federation:
         SumWarning
             If values were clipped, as `Quantized` does, or wrong messages corrected.
         """
-        return self._array(self._wait(Sum(function, at), encoding, on_event))
+        question = self._question(function, at, encoding, privacy, shape)
+        return self._array(self._wait(*question, on_event))
 
     async def asum(
         self,
         function: Callable[..., Any],
         at: Any = None,
         encoding: Message | None = None,
+        privacy: Privacy | None = None,
         *,
+        shape: tuple[int, ...] = (),
         on_event: OnEvent | None = None,
     ) -> NDArray[Any]:
         """Return what `sum` does: its asynchronous twin."""
-        return self._array(await self._await(Sum(function, at), encoding, on_event))
+        question = self._question(function, at, encoding, privacy, shape)
+        return self._array(await self._await(*question, on_event))
 
     def fit(
         self,
         model: Model[R],
         encoding: Message | None = None,
+        privacy: Privacy | None = None,
         *,
         cov_type: str = "nonrobust",
+        checkpoint: str | None = None,
+        every: int = 1,
+        resume: bool = True,
         on_event: OnEvent | None = None,
     ) -> R:
         """Fit a model over all holders' rows, with the estimates and standard errors of the pooled data.
@@ -297,12 +337,26 @@ class Federation:
             What to fit.
         encoding : ExactFloat, FixedPoint or Quantized, optional
             By default the model's own; for statistical models `ExactFloat`.
+        privacy : Privacy, optional
+            Noise for every number that the fit releases, and standard errors that include it. It goes with GLM, OLS
+            and NeuralNetwork; each says in ``with_privacy`` what it then needs.
         cov_type : {"nonrobust", "HC0", "HC1", "HC2", "HC3", "cluster", "CR0"}
             How a regression's covariance is estimated: from the model, robust to unequal variances, or to what the
             rows of a holder have in common ("CR0" is "cluster" without the correction for few holders).
+        checkpoint : str, optional
+            A name under which the run is kept in the repository, with a signed checkpoint after every step. If a
+            process dies, the same call, here after `restart` or in a new federation over the same holders' rows and
+            the same repository, goes on from the last one, to the same bits; `warnings` of the fit say so. A run that
+            came to its end is not taken up: then the call begins anew. The two latest checkpoints are there.
+        every : int
+            A checkpoint after so many steps (iterations, of a network rounds).
+        resume : bool
+            False begins anew in any case.
         on_event : callable, optional
-            Called with every event of progress. Without it, a fit of more than two seconds shows a line of
-            progress on a terminal.
+            Called with every event of progress, as `tacit.actors.events` has them: a `Pass` after each secure sum, an
+            `Iterated` after each step, `Lost` holders, and the `Result` or `Failure`. Without it, a fit of more than
+            two seconds shows a bar on a terminal, or a line in a notebook, with the time left. An exception of
+            its own, or an interrupt, breaks the fit off at every party; the federation can be used on.
 
         Returns
         -------
@@ -315,22 +369,34 @@ class Federation:
             As `sum`.
         ModelError
             If the model cannot start from its start, its columns are collinear, or it has no such covariance.
+        PrivacyError
+            If the guarantee cannot be given for this model, or is asked for together with `checkpoint`.
+        PeerUnreachableError
+            If the coordinator's process dies: `restart` helps.
+        RecordError
+            If a checkpoint cannot be written or read, or another run writes under its name.
         """
-        model, encoding = _with_cov_type(model, cov_type), _encoding_of(model, encoding)
-        fit: R = self._fit(model, self._wait(model, encoding, on_event), encoding)
+        model, encoding = self._asked(model, encoding, privacy, cov_type)
+        kept = _kept(checkpoint, every, resume)
+        fit: R = self._fit(model, self._wait(model, encoding, on_event, kept), encoding)
         return fit
 
     async def afit(
         self,
         model: Model[R],
         encoding: Message | None = None,
+        privacy: Privacy | None = None,
         *,
         cov_type: str = "nonrobust",
+        checkpoint: str | None = None,
+        every: int = 1,
+        resume: bool = True,
         on_event: OnEvent | None = None,
     ) -> R:
         """Fit a model as `fit` does: its asynchronous twin."""
-        model, encoding = _with_cov_type(model, cov_type), _encoding_of(model, encoding)
-        fit: R = self._fit(model, await self._await(model, encoding, on_event), encoding)
+        model, encoding = self._asked(model, encoding, privacy, cov_type)
+        kept = _kept(checkpoint, every, resume)
+        fit: R = self._fit(model, await self._await(model, encoding, on_event, kept), encoding)
         return fit
 
     def plan(self, model: Any, encoding: Message | None = None) -> Plan:
@@ -364,6 +430,12 @@ class Federation:
         return self.choice.protocol
 
     @property
+    def processes(self) -> dict[str, int]:
+        """The process of each party, by its name: to watch what it takes or, rehearsing a loss, to end it."""
+        self._ensure_open()
+        return {name: int(self._get(host.ping.remote(), name)) for name, host in self._parties.items()}
+
+    @property
     def ledger(self) -> list[dict[str, Any]]:
         """Every value released so far: when, to whom, over which holders, under which protocol."""
         return list(self._get(self._open_repository().aggregates.remote(), REPOSITORY))
@@ -373,11 +445,44 @@ class Federation:
         return list(await self._await_remote(self._open_repository().aggregates.remote(), REPOSITORY))
 
     @property
+    def runs(self) -> list[dict[str, Any]]:
+        """Every run so far, a sum or a fit, oldest first: what was asked, what happened, how it ended.
+
+        Each has ``run``, ``time``, ``model``, ``protocol`` and further terms, ``outcome`` ("result", "failure" or
+        "unfinished"), ``seconds``, and ``events``, one a line of its file ``runs/<run>.jsonl`` in the repository.
+        ``pandas.DataFrame(federation.runs)`` is a table of them. Unlike `ledger` they are not signed.
+        """
+        return list(self._get(self._open_repository().runs.remote(), REPOSITORY))
+
+    async def aruns(self) -> list[dict[str, Any]]:
+        """Return what `runs` is: its asynchronous twin."""
+        return list(await self._await_remote(self._open_repository().runs.remote(), REPOSITORY))
+
+    @property
     def repository(self) -> Repository:
         """Where results are saved, versioned and signed, and predict."""
         return Repository(
-            self._open_repository, self._get, self._await_remote, lambda: self._parties[COORDINATOR]
+            self._open_repository,
+            self._get,
+            self._await_remote,
+            lambda: self._parties[COORDINATOR],
+            lambda: {name: self._parties[name] for name in self.holders},
         )
+
+    def restart(self) -> None:
+        """End every party, and start all anew with the same rows: what to do when a process has died.
+
+        The repository goes on. The parties have new identities, and holders remember nothing of what they have
+        released: where a question was answered over all, the answer over fewer tells the difference.
+        """
+        self._ensure_open()
+        with waiting("starting all parties anew …"):
+            cluster.end(set(self._parties.values()))
+            self._start_parties()
+
+    async def arestart(self) -> None:
+        """Start all parties anew as `restart` does: its asynchronous twin, which takes a few seconds of the loop."""
+        self.restart()
 
     def close(self) -> None:
         """End every party, and Ray if it was started here. May be called twice."""
@@ -415,11 +520,53 @@ class Federation:
 
     # How it is carried out
 
-    def _start(self, model: Any, encoding: Message | None) -> tuple[Any, Callable[[], _Stream]]:
+    def _question(
+        self,
+        function: Callable[..., Any],
+        at: Any,
+        encoding: Message | None,
+        privacy: Privacy | None,
+        shape: tuple[int, ...],
+    ) -> tuple[Sum, Message | None]:
+        """Return a sum, and its encoding."""
+        if privacy is None and shape != ():
+            raise SetupError("shape is of one record's entry under privacy: leave it out")
+        return self._asked(Sum(function, at, like=np.zeros(shape)), encoding, privacy, "nonrobust")
+
+    def _asked(
+        self, model: Any, encoding: Message | None, privacy: Privacy | None, cov_type: str
+    ) -> tuple[Any, Message | None]:
+        """Return a model with the covariance and under the privacy that are asked for, and its encoding."""
+        model = _with_cov_type(model, cov_type)
+        if privacy is not None:
+            model = _with_privacy(model, privacy)
+        noised: NoisedSum | None = getattr(model, "noised", None)
+        if noised is None:
+            return model, _encoding_of(model, encoding)
+        if encoding is not None:
+            raise PrivacyError("privacy comes with its own grid, on which the noise lies: leave encoding out")
+        if self.choice.at_most is not None:
+            raise PrivacyError(
+                "how much noise each holder adds depends on how many they are, which at_most= keeps from the "
+                "coordinator: choose a protocol without it"
+            )
+        n_holders = len(self.holders)
+        noised.plan(n_holders)  # which refuses what cannot be
+        return model, noised.encoding(n_holders)
+
+    def _start(
+        self, model: Any, encoding: Message | None, kept: Kept | None
+    ) -> tuple[Any, Callable[[], _Stream]]:
         """Install the model at every holder; then the coordinator may begin."""
         self._ensure_open()
         definition = hashlib.sha256(model.definition.digest + _pickled(model)).digest()
-        terms = Terms(self.choice.protocol_for(model, len(self.holders), encoding), encoding, self.on_dropout)
+        terms = Terms(
+            self.choice.protocol_for(model, len(self.holders), encoding),
+            encoding,
+            self.on_dropout,
+            kept,
+            needed=max((policy.minimum_holders for policy in self._policies.values()), default=0),
+        )
         check_encoding(terms.protocol, encoding)
         shared = ray.put(model)
         installing = self._parties[self._dispatcher].install.remote(definition, [shared])
@@ -432,24 +579,34 @@ class Federation:
 
         return installing, begin
 
-    def _wait(self, model: Any, encoding: Message | None, on_event: OnEvent | None) -> Result:
+    def _expected(self, model: Any, encoding: Message | None) -> Expected:
+        """Return what is known of a computation before it begins, for a line of progress."""
+        a_sum = 2 if isinstance(encoding, AutoRange) else 1  # which asks for the range first
+        n_rounds = model.definition.parameters.get("rounds")
+        return Expected(model.expected_passes * a_sum, len(self.holders), n_rounds)
+
+    def _wait(
+        self, model: Any, encoding: Message | None, on_event: OnEvent | None, kept: Kept | None = None
+    ) -> Result:
         """Run a model and wait for its result; an interrupt breaks it off at every party."""
-        installing, begin = self._start(model, encoding)
+        installing, begin = self._start(model, encoding, kept)
         self._get(installing, self._dispatcher)
         computation = begin()
-        with self._cancelling(computation), following(on_event) as follow:
+        with self._cancelling(computation), following(on_event, self._expected(model, encoding)) as follow:
             for reference in computation.events:
                 result = _result_of(self._get(reference, COORDINATOR), follow)
                 if result is not None:
                     return result
         raise PeerUnreachableError(COORDINATOR)
 
-    async def _await(self, model: Any, encoding: Message | None, on_event: OnEvent | None) -> Result:
+    async def _await(
+        self, model: Any, encoding: Message | None, on_event: OnEvent | None, kept: Kept | None = None
+    ) -> Result:
         """As `_wait`, without blocking the caller's loop."""
-        installing, begin = self._start(model, encoding)
+        installing, begin = self._start(model, encoding, kept)
         await self._await_remote(installing, self._dispatcher)
         computation = begin()
-        with self._cancelling(computation), following(on_event) as follow:
+        with self._cancelling(computation), following(on_event, self._expected(model, encoding)) as follow:
             async for event in _events(computation.events):
                 result = _result_of(event, follow)
                 if result is not None:
@@ -508,16 +665,20 @@ class Federation:
             raise SetupError("the model yields no fit: use federation.sum for sums")
         protocol = self.choice.protocol_for(model, len(self.holders), encoding)
         known = result.at_least is None
+        noised = getattr(model, "noised", None)
         unnamed = (
             ["holders were lost on the way; who, and how many, is not told"]
             if result.lost and not known
             else []
         )
+        if isinstance(fit, Stepwise):
+            fit = replace(fit, holders_by_step=result.holders_by_step)
         return fit.with_provenance(
             protocol=protocol.title,
             holders=self.holders if known else (f"at least {result.at_least}",),
             survivors=result.survivors,
             digits="exact sums, rounded once" if encoding is None else repr(encoding),
+            privacy=None if noised is None else noised.described(len(self.holders)),
             trust=str(protocol.trust),
             warnings=[*_remarks_on_losses(result), *result.remarks, *unnamed],
         )
@@ -528,6 +689,24 @@ def _encoding_of(model: Any, encoding: Message | None) -> Message | None:
     return getattr(model, "default_encoding", None) if encoding is None else encoding
 
 
+def _kept(checkpoint: str | None, every: Any, resume: bool) -> Kept | None:
+    """Return how a run is kept.
+
+    Raises
+    ------
+    SetupError, RecordError
+        If the options or the name cannot be used.
+    """
+    if checkpoint is None:
+        if every != 1 or not resume:
+            raise SetupError("every= and resume= go with checkpoint=, the name under which the run is kept")
+        return None
+    check_name(checkpoint)
+    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+        raise SetupError("every is a whole number of steps from 1")
+    return Kept(checkpoint, every, resume)
+
+
 def _with_cov_type(model: Any, cov_type: str) -> Any:
     """Return the model with another covariance than its own, where one is asked for."""
     if cov_type == "nonrobust":
@@ -535,6 +714,15 @@ def _with_cov_type(model: Any, cov_type: str) -> Any:
     if not hasattr(model, "with_cov_type"):
         raise ModelError(f"a {type(model).__name__} has no covariance {cov_type!r}: leave cov_type out")
     return model.with_cov_type(cov_type)
+
+
+def _with_privacy(model: Any, privacy: Privacy) -> Any:
+    """Return the model under privacy, if there is such a thing."""
+    if not hasattr(model, "with_privacy"):
+        raise PrivacyError(
+            f"there is no {type(model).__name__} under privacy: take GLM, OLS or NeuralNetwork"
+        )
+    return model.with_privacy(privacy)
 
 
 @contextlib.contextmanager

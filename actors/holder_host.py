@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from ..records.errors import RecordError
+from ..records.policy import Policy
+from ..records.signing import Signature
 from .data_holder import DataHolder
 from .host import Host
+
+logger = logging.getLogger(__name__)
 
 HOLDERS_ALONE = 10  # so many have a process each; a hundred processes take half a minute and 4 GB to start
 
@@ -24,11 +31,20 @@ class HolderHost(Host):
         The rows of each, in the same order; apart, so that no two holders share an object.
     simulation : bool
         As of `DataHolder`.
+    policies : mapping of str to Policy, optional
+        What each insists on; who is not named, on nothing.
     """
 
-    def __init__(self, names: Sequence[str], *rows: Any, simulation: bool) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        *rows: Any,
+        simulation: bool,
+        policies: Mapping[str, Policy] = MappingProxyType({}),
+    ) -> None:
         self._holders = [
-            DataHolder(name, data, simulation=simulation) for name, data in zip(names, rows, strict=True)
+            DataHolder(name, data, simulation=simulation, policy=policies.get(name))
+            for name, data in zip(names, rows, strict=True)
         ]
         super().__init__(self._holders)
 
@@ -42,6 +58,25 @@ class HolderHost(Host):
         """
         for holder in self._holders:
             await holder.install(definition, model)
+
+    async def co_sign(self, name: str, card: bytes, signature: Signature) -> Signature | str:
+        """Have a holder sign the card of a model, with the coordinator's signature at hand.
+
+        Returns
+        -------
+        Signature or str
+            Why it does not sign, in words without a value of its rows.
+        """
+        holder = next((one for one in self._holders if one.name == name), None)
+        if holder is None:
+            return "it does not live here"
+        try:
+            return holder.co_sign(card, signature)
+        except RecordError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - a text may hold values
+            logger.error("a card could not be looked at: %s", type(error).__name__)
+            return "it cannot look at the card"
 
 
 def share_out(names: Sequence[str], holders_per_actor: int | None) -> list[Sequence[str]]:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -17,13 +18,15 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from ..protocols.party import COORDINATOR
 from ..records.catalogue import Version
-from ..records.errors import AccessError
+from ..records.errors import AccessError, CoSignatureError, RecordError
 from ..records.fits import restored_fit
 from ..records.model_card import Release
 from ..records.model_store import ModelStore
+from ..records.run_logs import RunLogs
 from ..records.sealing import RepositoryKey
 from ..records.signing import Signature, SigningKey
 from ..records.transparency_log import Head
+from .co_signing import ReleaseBy, co_signatures, release_among_holders
 from .errors import PeerUnreachableError, cause_of
 
 if TYPE_CHECKING:
@@ -70,6 +73,7 @@ class ModelRepository:
                 else RepositoryKey.from_file(repository_key_file)
             ),
         )
+        self._runs = RunLogs(self._store.objects)
 
     async def append_aggregate(self, record: dict[str, Any]) -> int:
         """Append the record of one aggregate; repeating a call is harmless."""
@@ -79,26 +83,92 @@ class ModelRepository:
         """Every record, oldest first."""
         return self._store.aggregates()
 
+    async def write_run(self, run: str, lines: list[dict[str, Any]]) -> None:
+        """Write the log of a run as far as it has come; repeating a call is harmless."""
+        self._runs.write(run, lines)
+
+    async def runs(self) -> list[dict[str, Any]]:
+        """Every run, oldest first, as `RunLogs.all` has it."""
+        return self._runs.all()
+
+    async def ledger_head(self) -> Head:
+        """Return size and root of the record of aggregates."""
+        return self._store.ledger.head()
+
+    async def checkpoint(self, name: str, token: str | None = None) -> bytes | None:
+        """Return the file of the newest checkpoint of a run that is as it was written; None if there is none."""
+        self._admit(token, "download", name)
+        return await asyncio.to_thread(self._store.checkpoints.load, name)
+
+    async def checkpoint_number(self, name: str) -> int:
+        """Return the number of the newest checkpoint of a run; 0 if there is none."""
+        return await asyncio.to_thread(self._store.checkpoints.newest_number, name)
+
+    async def save_checkpoint(self, octets: bytes) -> int:
+        """Write a checkpoint that follows the newest one; repeating a call is harmless."""
+        return await asyncio.to_thread(self._store.checkpoints.save, octets)
+
     async def save(
         self,
         name: str,
         result: dict[str, Any],
         *,
-        release: Release | None = None,
+        release: ReleaseBy = None,
         provenance: Mapping[str, Any] | None = None,
         request: str | None = None,
         coordinator: Any = None,
+        holders: Mapping[str, Any] = MappingProxyType({}),
     ) -> int:
         """Save a result as the next version of a name.
 
         Parameters
         ----------
-        name, result, release, provenance, request
+        name, result, provenance, request
             As of `ModelStore.save`.
+        release : Release, "all" or int, optional
+            Who must co-sign; of "all" or a number of the model's holders, they are asked here and now.
         coordinator : actor handle, optional
             Its ``sign_card`` is given the card and returns the `Signature`; without one the key of the repository
             signs.
+        holders : mapping of str to actor handle
+            Where each holder lives that may be asked to co-sign.
+
+        Raises
+        ------
+        CoSignatureError
+            If too few of the holders sign; the version is saved and pending.
         """
+        if release is None or isinstance(release, Release):
+            return await self._save(name, result, release, provenance, request, coordinator)
+        release = await release_among_holders(coordinator, result, release)
+        version = await self._save(name, result, release, provenance, request, coordinator)
+        saved = self._store.find(name, version)
+        card = self._store.card_bytes(saved)
+        refusals: dict[str, str] = {}
+        answers = await co_signatures(holders, release.signatories, card, saved.signatures[0])
+        for holder, answer in answers.items():
+            try:
+                if isinstance(answer, str):
+                    raise RecordError(answer)
+                self._store.co_sign(name, version, answer)
+            except RecordError as error:
+                refusals[holder] = str(error)
+        given = len(release.signatories) - len(refusals)
+        if given < release.needed:
+            raise CoSignatureError(
+                name=name, version=version, needed=release.needed, given=given, refusals=refusals
+            )
+        return version
+
+    async def _save(  # noqa: PLR0917 - as of `save`
+        self,
+        name: str,
+        result: dict[str, Any],
+        release: Release | None,
+        provenance: Mapping[str, Any] | None,
+        request: str | None,
+        coordinator: Any,
+    ) -> int:
         if coordinator is None:
             return self._store.save(name, result, release=release, provenance=provenance, request=request)
         while True:  # until no other version is saved while the coordinator signs
@@ -202,6 +272,8 @@ class Repository:
         Wait for a remote value, given its reference and who computes it.
     coordinator : callable, optional
         Returns the handle of who signs cards.
+    holders : callable, optional
+        Returns where each holder lives that may co-sign.
     """
 
     def __init__(
@@ -210,18 +282,20 @@ class Repository:
         get: Callable[[Any, str], Any],
         await_remote: Callable[[Any, str], Awaitable[Any]],
         coordinator: Callable[[], Any] = lambda: None,
+        holders: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._actor = actor
         self._get = get
         self._await = await_remote
         self._coordinator = coordinator
+        self._holders = holders
 
     def save(
         self,
         fit: Fit | NetworkFit,
         name: str,
         *,
-        release: Release | None = None,
+        release: ReleaseBy = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> int:
         """Save a fit as the next version of a name; returns the version.
@@ -231,10 +305,17 @@ class Repository:
         fit : Fit or NetworkFit
         name : str
             Letters, digits, dots, dashes and underscores.
-        release : Release, optional
-            Who must co-sign before the version may be used; by default it may be at once.
+        release : "all", int or Release, optional
+            Who must co-sign before the version may be used; by default nobody. "all" holders whose rows are in the
+            fit, or a number of them, each look at the card in their own process and sign it with their identity. A
+            `Release` names others, whose signatures come by `co_sign`.
         provenance : mapping, optional
             What the card is to say beyond what the fit says: JSON-able data.
+
+        Raises
+        ------
+        CoSignatureError
+            If fewer holders sign than needed: who does not, and why. The version is saved, and pending.
         """
         return int(self._get(self._saving(fit, name, release, provenance), REPOSITORY))
 
@@ -243,7 +324,7 @@ class Repository:
         fit: Fit | NetworkFit,
         name: str,
         *,
-        release: Release | None = None,
+        release: ReleaseBy = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> int:
         """Save a fit as `save` does: its asynchronous twin."""
@@ -387,7 +468,7 @@ class Repository:
         return checked
 
     def _saving(
-        self, fit: Fit | NetworkFit, name: str, release: Release | None, provenance: Mapping[str, Any] | None
+        self, fit: Fit | NetworkFit, name: str, release: ReleaseBy, provenance: Mapping[str, Any] | None
     ) -> Any:
         return self._actor().save.remote(
             name,
@@ -396,6 +477,7 @@ class Repository:
             provenance=provenance,
             request=uuid.uuid4().hex,  # Ray may call twice when the repository's process dies
             coordinator=self._coordinator(),
+            holders={} if release is None or isinstance(release, Release) else dict(self._holders()),
         )
 
     def _ask(self, method: str, *arguments: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ray.exceptions import RayActorError, RayError
@@ -19,6 +19,7 @@ from .transport import Peer
 
 PING_SECONDS = 0.5
 SILENCE_SECONDS = 5.0  # longer than a library call that holds the interpreter's lock
+LOADING_SECONDS = 60.0  # while a model is handed out: the libraries it imports hold the lock for long
 
 
 class WatchingHost(Host):
@@ -38,6 +39,16 @@ class WatchingHost(Host):
     def __init__(self, parties: Iterable[Party]) -> None:
         super().__init__(parties)
         self.watching: dict[Peer, asyncio.Task[None]] = {}
+        self._n_loading = 0  # models being handed out
+
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[None]:
+        """Bear a longer silence of the other processes: they load a model."""
+        self._n_loading += 1
+        try:
+            yield
+        finally:
+            self._n_loading -= 1
 
     async def connect(self, introduced: Sequence[Sequence[bytes]], handles: Sequence[Any]) -> None:
         """Pin the identities, and watch over the others' processes from now on."""
@@ -57,9 +68,7 @@ class WatchingHost(Host):
         try:
             while not gone.done():
                 answer = asyncio.ensure_future(_answers(peer.handle))
-                await asyncio.wait(
-                    {gone, answer}, timeout=SILENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
+                await self._silence_of(gone, answer)
                 if not answer.done() or not answer.result():
                     answer.cancel()
                     break
@@ -69,6 +78,19 @@ class WatchingHost(Host):
         for party in peer.parties:
             for here in self._parties.values():
                 here.lose(party)
+
+    async def _silence_of(self, gone: asyncio.Future[None], answer: asyncio.Future[bool]) -> None:
+        """Wait for an answer, or the end of the process, as long as silence is borne.
+
+        Counted in short waits and not by the clock: where the machine is too busy for those, it is for answers too.
+        """
+        awaited: set[asyncio.Future[Any]] = {gone, answer}
+        n_waits = 0
+        while n_waits * PING_SECONDS < (LOADING_SECONDS if self._n_loading else SILENCE_SECONDS):
+            done, _ = await asyncio.wait(awaited, timeout=PING_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return
+            n_waits += 1
 
 
 async def _ended(handle: Any) -> None:

@@ -75,10 +75,9 @@ def _show(console: Console, event: Event) -> None:
             f"over {len(event.holders)} holders",
             highlight=False,
         )
-    elif isinstance(event, Iterated) and math.isfinite(event.state.value):
-        estimate = event.state.parameters[0]
+    elif isinstance(event, Iterated) and event.parameters is not None and math.isfinite(event.value):
         console.print(
-            f"          lambda = [bold]{estimate:.9g}[/bold], -log L = {event.state.value:.9g}",
+            f"          lambda = [bold]{event.parameters[0]:.9g}[/bold], -log L = {event.value:.9g}",
             highlight=False,
         )
 

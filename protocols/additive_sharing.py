@@ -269,6 +269,11 @@ class AdditiveSharing(Protocol[None]):
         release: Release,
     ) -> None:
         """Run a holder's role."""
+        if opened.needed > _wanted(opened):
+            problem = (
+                f"a Begin that takes fewer than the {opened.needed} holders that this one wants in the sum"
+            )
+            raise InvalidMessageError(problem, suspects=[opened.roster.coordinator])
         share = await channel.compute(deal, opened, keys, words, random_bytes=channel.random_bytes)
         release(opened.present)  # over whom exactly, the aggregators decide, and remember
         channel.send(receivers(opened)[channel.me], share)
@@ -378,9 +383,14 @@ def _relied_on(opened: Opened, me: PartyId) -> tuple[PartyId, ...]:
 
 def _needed(opened: Opened) -> int:
     """Return how many holders must be in the sum: the minimum, or as many as the coordinator, or the asker, wants."""
-    if not isinstance(opened.parameters, AggregationParameters):
-        raise InvalidMessageError("a Begin without a number of holders", culprits=[opened.roster.coordinator])
     commissioned = opened.invitation.protocol
     if isinstance(commissioned, Commissioned) and commission_in(commissioned.invitation).everybody:
         return len(opened.roster.holders)
-    return max(opened.needed, opened.parameters.needed)
+    return max(opened.needed, _wanted(opened))
+
+
+def _wanted(opened: Opened) -> int:
+    """Return how many holders the coordinator wants in the sum."""
+    if not isinstance(opened.parameters, AggregationParameters):
+        raise InvalidMessageError("a Begin without a number of holders", culprits=[opened.roster.coordinator])
+    return opened.parameters.needed

@@ -353,11 +353,11 @@ def coordinator_role(
     invitation: Invitation,
     memory: Memory,
     *,
-    go_on: bool = True,
+    needed: int = 0,
 ) -> Role[Aggregate]:
     """Run the coordinator's role in one secure sum, from invitation to decoded total.
 
-    With ``go_on=False`` the sum is over all holders or none, even if the protocol could do without some.
+    The sum is over at least `needed` holders or none, even if the protocol could do with fewer.
     """
 
     async def role(channel: Channel) -> Aggregate:
@@ -368,7 +368,7 @@ def coordinator_role(
             keys,
             invitation,
             lambda opening: protocol.fix_parameters(channel, opening, memory),
-            needed=protocol.needed(n_holders) if go_on else n_holders,
+            needed=max(protocol.needed(n_holders), needed),
         )
         expect_frames(protocol, opened, keys)
         try:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tacit.actors.computation import Terms
+from tacit.actors.computation import Kept, Terms
 from tacit.actors.coordinator import Coordinator
 from tacit.actors.data_holder import DataHolder
 from tacit.actors.events import Event, Failure, Result
@@ -24,6 +24,7 @@ from tacit.models.sum import Sum
 from tacit.protocols.party import PartyId, Roster
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.ring_paillier import RingPaillier
+from tacit.records.policy import Policy
 from tacit.serialization.codec import Frame, decode
 from tacit.serialization.link_messages import Sealed
 from tacit.serialization.ring_paillier_messages import RingPaillierOptions
@@ -63,10 +64,21 @@ class Repository:
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
         self.append_aggregate = self
+        self.write_run = Runs()
 
     async def remote(self, record: dict[str, Any]) -> int:
         self.records.append(record)
         return len(self.records)
+
+
+class Runs:
+    """Takes the logs of runs as the repository's actor does."""
+
+    def __init__(self) -> None:
+        self.written: dict[str, list[dict[str, Any]]] = {}
+
+    async def remote(self, run: str, lines: list[dict[str, Any]]) -> None:
+        self.written[run] = lines
 
 
 class ShortKeys(DataHolder):
@@ -111,6 +123,7 @@ class Network:
     simulation: bool = True
     protocol: Protocol[Any] = SMALL
     holder: type[DataHolder] = ShortKeys
+    policies: Mapping[str, Policy] = field(default_factory=dict)
     posted: list[Posted] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     dead: set[PartyId] = field(default_factory=set)
@@ -120,7 +133,7 @@ class Network:
         self.repository = Repository()
         self.coordinator = Coordinator(COORDINATOR, self.repository)
         self.holders = {
-            PartyId(name): self.holder(name, rows, simulation=self.simulation)
+            PartyId(name): self.holder(name, rows, simulation=self.simulation, policy=self.policies.get(name))
             for name, rows in self.data.items()
         }
         self.parties: dict[PartyId, Party] = {COORDINATOR: self.coordinator, **self.holders}
@@ -153,12 +166,14 @@ class Network:
         *,
         on_dropout: Literal["fail", "continue"] = "fail",
         encoding: Message | None = None,
+        kept: Kept | None = None,
+        needed: int = 0,
         name: str = "computation",
     ) -> Result:
         """Run a model to its end; raises what the coordinator tells of its failure."""
         definition = self.install(model)
         async for event in self.coordinator.compute(
-            name, model, definition, Terms(self.protocol, encoding, on_dropout)
+            name, model, definition, Terms(self.protocol, encoding, on_dropout, kept, needed)
         ):
             self.events.append(event)
             if isinstance(event, Failure):

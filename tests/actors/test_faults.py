@@ -7,10 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -187,51 +185,28 @@ def slow(rows):
     return rows
 
 with tacit.simulate({{"a": 1, "b": 20, "c": 300}}, tacit.RingPaillier(key_bits=2048)) as federation:
-{body}
-"""
-INTERRUPTED = "federation.sum(slow)"
-FAILING = """\
-print(federation.sum(lambda rows: rows), federation._temporary.name, flush=True)
-while not (folder / "go").exists():
-    time.sleep(0.02)
-raise KeyError("mine")
+    print(federation.sum(lambda rows: rows), federation._temporary.name, flush=True)
+    federation.sum(slow)
 """
 
 
-@dataclass(frozen=True)
-class Program:
-    """A program of its own, with its own Ray, and the folder through which it is spoken with."""
-
-    process: subprocess.Popen[str]
-    folder: Path
-
-    @staticmethod
-    def start(body: str, folder: Path) -> Program:
-        script = folder / "program.py"
-        script.write_text(PROGRAM.format(folder=str(folder), body=textwrap.indent(body, "    ")))
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        started = subprocess.Popen(
-            [sys.executable, str(script)],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        return Program(started, folder)
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Program]]:
-    """Both programs: they take long to start, and do so at the same time."""
-    running = {
-        body: Program.start(body, tmp_path_factory.mktemp("program")) for body in (INTERRUPTED, FAILING)
-    }
-    yield running
-    for program in running.values():
-        program.process.kill()
-        program.process.communicate()
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A program of its own, with its own Ray, which shows in `tmp_path` when its holders are computing."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM.format(folder=str(tmp_path)))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as started:
+        yield started
+        started.kill()
 
 
 def wait_for(paths: list[Path], process: subprocess.Popen[str]) -> None:
@@ -249,30 +224,18 @@ def wait_until_gone(processes: dict[int, str]) -> list[str]:
     return alive(processes)
 
 
-def test_interrupted_program_leaves_no_process(programs: dict[str, Program]) -> None:
-    process, folder = programs[INTERRUPTED].process, programs[INTERRUPTED].folder
-    wait_for([folder / name for name in ("1", "20", "300")], process)
-    below = descendants(process.pid)
-    assert len(below) > 5
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does at Ctrl-C
-    _, told = process.communicate()
-    assert told.rstrip().endswith("KeyboardInterrupt")
-    assert process.returncode == -signal.SIGINT
-    assert wait_until_gone(below) == []
-
-
-def test_program_that_fails_leaves_no_process(programs: dict[str, Program]) -> None:
-    process, folder = programs[FAILING].process, programs[FAILING].folder
-    assert process.stdout is not None
-    total, temporary = process.stdout.readline().split()
-    below = descendants(process.pid)
-    assert len(below) > 5
-    assert Path(temporary).is_dir()
-    (folder / "go").touch()
-    _, told = process.communicate()
+def test_interrupted_program_leaves_nothing(program: subprocess.Popen[str], tmp_path: Path) -> None:
+    wait_for([tmp_path / name for name in ("1", "20", "300")], program)
+    assert program.stdout is not None
+    total, temporary = program.stdout.readline().split()
     assert total == "321"
-    assert told.rstrip().endswith("KeyError: 'mine'")
+    assert Path(temporary).is_dir()
+    below = descendants(program.pid)
+    assert len(below) > 5
+    os.killpg(program.pid, signal.SIGINT)  # as a terminal does at Ctrl-C
+    _, told = program.communicate()
+    assert told.rstrip().endswith("KeyboardInterrupt")
     assert "(raylet)" not in told
-    assert process.returncode == 1
+    assert program.returncode == -signal.SIGINT
     assert wait_until_gone(below) == []
     assert not Path(temporary).exists()

@@ -32,6 +32,7 @@ from tacit.models.likelihood import MaximumLikelihood
 from tacit.models.poisson import poisson_nll, poisson_sites
 from tacit.models.sum import Sum
 from tacit.models.total import Arrays, contribute, pooled
+from tacit.records.policy import Policy
 from tacit.serialization.session_messages import Query
 
 pytestmark = pytest.mark.ray
@@ -40,6 +41,7 @@ SITES = poisson_sites()
 PLACES = {len(rows): place for place, rows in enumerate(SITES.values())}
 CANARY = 20_260_917.4321
 SECRET = "private row 17"
+FEW_MODELS = Policy(models=["Sum", "MaximumLikelihood"], minimum_holders=3)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,9 @@ def others(running_ray: str, folder: Path) -> Iterator[dict[str, tacit.Federatio
     with ExitStack() as stack:
         yield {
             "2048 bits": stack.enter_context(tacit.simulate(SITES, short, repository=folder)),
-            "masks off": stack.enter_context(tacit.simulate(SITES, unmasked, holders_per_actor=3)),
+            "masks off": stack.enter_context(
+                tacit.simulate(SITES, unmasked, holders_per_actor=3, policy={"site-2": FEW_MODELS})
+            ),
         }
 
 
@@ -98,8 +102,16 @@ def test_fit_takes_at_most_eight_passes(fitted: tuple[tacit.Fit, list[Event]]) -
     passes = [event for event in events if isinstance(event, Pass)]
     assert [event.number for event in passes] == list(range(1, fit.n_passes + 1))
     assert len(passes) <= 8
-    assert len([event for event in events if isinstance(event, Iterated)]) == fit.iterations + 1
+    moved = [event for event in events if isinstance(event, Iterated)]
+    assert [(event.iteration, event.value) for event in moved] == [
+        (state.iteration, state.value) for state in fit.states
+    ]
     assert isinstance(events[-1], Result)
+
+
+def test_history_tells_how_many_holders_were_there(fitted: tuple[tacit.Fit, list[Event]]) -> None:
+    fit, _ = fitted
+    assert fit.history["holders"].tolist() == [3] * (fit.iterations + 1)
 
 
 def test_fit_says_how_it_came_about(fitted: tuple[tacit.Fit, list[Event]]) -> None:
@@ -319,6 +331,53 @@ def test_interrupted_sum_leaves_the_federation_usable(federation: tacit.Federati
     assert federation.sum(len) == 40
 
 
+def fitting_slowly(folder: Path) -> MaximumLikelihood:
+    """A model that shows in a folder which holders have begun with it."""
+
+    def slow(theta: np.ndarray[Any, Any], rows: Any) -> float:
+        (folder / str(len(rows))).touch()
+        time.sleep(0.05)
+        return float(poisson_nll(theta, rows))
+
+    return MaximumLikelihood(slow, start={"lambda": 5.0}, bounds={"lambda": (0, None)})
+
+
+def the_run_was_cancelled(federation: tacit.Federation, n_before: int) -> bool:
+    """Whether the first run after so many ended as one that was broken off."""
+    while (run := federation.runs[n_before])["outcome"] == "unfinished":
+        time.sleep(0.01)
+    return "cancelled" in run["events"][-1]["message"]
+
+
+def test_cancelled_fit_ends_and_the_next_one_works(
+    federation: tacit.Federation, fitted: tuple[tacit.Fit, list[Event]], tmp_path: Path
+) -> None:
+    n_before = len(federation.runs)
+
+    async def program() -> tacit.Fit:
+        running = asyncio.ensure_future(federation.afit(fitting_slowly(tmp_path)))
+        while len(list(tmp_path.iterdir())) < 3:  # noqa: ASYNC110, ASYNC240 - made by other processes
+            await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        return await federation.afit(poisson())
+
+    assert numbers(asyncio.run(program())) == numbers(fitted[0])
+    assert the_run_was_cancelled(federation, n_before)
+
+
+def test_interrupted_fit_ends_and_the_next_one_works(
+    federation: tacit.Federation, fitted: tuple[tacit.Fit, list[Event]], tmp_path: Path
+) -> None:
+    n_before = len(federation.runs)
+    told = [sys.executable, "-c", INTERRUPT, str(tmp_path), str(os.getpid())]
+    with subprocess.Popen(told), pytest.raises(KeyboardInterrupt):
+        federation.fit(fitting_slowly(tmp_path))
+    assert numbers(federation.fit(poisson())) == numbers(fitted[0])
+    assert the_run_was_cancelled(federation, n_before)
+
+
 def test_follower_that_fails_ends_the_sum(federation: tacit.Federation) -> None:
     def follow(event: Event) -> None:
         raise KeyError("mine")
@@ -345,6 +404,31 @@ def test_ledger_has_what_was_revealed_and_nothing_else(federation: tacit.Federat
     assert len({entry["session"] for entry in federation.ledger}) == len(federation.ledger)
 
 
+def test_every_run_has_its_log(federation: tacit.Federation) -> None:
+    def fails(rows: Any) -> float:
+        raise ValueError(f"{SECRET}: {rows[0]}")
+
+    n_before = len(federation.runs)
+    federation.sum(len)
+    with pytest.raises(tacit.RefusedError, match=SECRET):
+        federation.sum(fails)
+    fit = federation.fit(poisson())
+    runs = federation.runs[n_before:]
+    assert runs == asyncio.run(federation.aruns())[n_before:]
+    assert [(run["model"], run["outcome"]) for run in runs] == [
+        ("Sum", "result"),
+        ("Sum", "failure"),
+        ("MaximumLikelihood", "result"),
+    ]
+    assert runs[2]["model_digest"] == fit.definition.digest.hex()
+    assert runs[2]["definition"] == federation.ledger[-1]["definition"]
+    assert [event["event"] for event in runs[0]["events"]] == ["pass", "result"]
+    assert federation._temporary is not None
+    file = Path(federation._temporary.name, "runs", f"{runs[1]['run']}.jsonl")
+    assert SECRET not in file.read_text()
+    assert len(file.read_text().splitlines()) == 2
+
+
 def test_ledger_follows_a_fit_pass_by_pass(federation: tacit.Federation) -> None:
     before = len(federation.ledger)
     fit = federation.fit(poisson())
@@ -368,6 +452,29 @@ def test_saved_fit_is_loaded_with_the_same_bits(
         federation.repository.load("bits", 3)
     with pytest.raises(tacit.RecordError, match="never"):
         federation.repository.load("never")
+
+
+def test_holders_co_sign_in_their_own_processes(
+    federation: tacit.Federation, fitted: tuple[tacit.Fit, list[Event]]
+) -> None:
+    fit, _ = fitted
+    version = federation.repository.save(fit, "co-signed", release="all")
+    [listed] = federation.repository.listing("co-signed")
+    assert (listed.version, listed.released, len(listed.signatures)) == (version, True, 4)
+    with pytest.raises(tacit.RecordError, match="site-1 does not sign: the card tells another privacy"):
+        federation.repository.save(fit, "co-signed", release=1, provenance={"privacy": "(ε = 0.1)"})
+    assert federation.repository.load("co-signed").to_dict() == fit.to_dict()
+
+
+def test_a_holder_refuses_what_its_policy_forbids(others: dict[str, tacit.Federation]) -> None:
+    class Own(Sum):
+        """A model that no policy lists."""
+
+    with pytest.raises(tacit.RefusedError) as caught:
+        others["masks off"].fit(Own(len))
+    [(holder, (reason, details))] = caught.value.refusals.items()
+    assert (holder, reason) == ("site-2", "its policy does not allow this model")
+    assert "allowed: Sum, MaximumLikelihood" in details
 
 
 def test_repository_survives_its_process(

@@ -282,6 +282,27 @@ def test_process_that_hangs_is_lost(loop: asyncio.Runner, monkeypatch: pytest.Mo
     loop.run(scene())
 
 
+def test_process_that_loads_a_model_may_be_silent_for_longer(
+    loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        with monkeypatch.context() as impatient:
+            impatient.setattr(watching_host, "SILENCE_SECONDS", 0.002)
+            impatient.setattr(watching_host, "PING_SECONDS", 0.001)
+            async with Processes(HALVES) as processes:
+                host = processes.coordinator.host
+                assert isinstance(host, watching_host.WatchingHost)
+                with host.loading():
+                    processes.holders[1].hangs = True
+                    for _ in range(20):
+                        await asyncio.sleep(0.001)
+                    assert not processes.lost
+                while not processes.lost:  # noqa: ASYNC110 - told to nobody while nothing runs
+                    await asyncio.sleep(0.001)
+
+    loop.run(scene())
+
+
 def test_frame_that_cannot_be_taken_in_stops_no_other(loop: asyncio.Runner) -> None:
     async def scene() -> None:
         async with Processes([list("abc")]) as processes:

@@ -126,15 +126,6 @@ def test_a_holder_killed_in_the_middle_leaves_the_sum_of_the_others(
     check_sums_go_on(federations[title], tmp_path, SITES, ("site-2",))
 
 
-def test_three_of_ten_killed_in_the_middle_leave_the_sum_of_the_others(
-    running_ray: str, tmp_path: Path
-) -> None:
-    with tacit.simulate(
-        TEN, tacit.PairwiseMasking(), on_dropout="continue", holders_per_actor=1
-    ) as federation:
-        check_sums_go_on(federation, tmp_path, TEN, ("h1", "h4", "h8"))
-
-
 def test_a_lost_aggregator_ends_every_sum(federations: dict[str, tacit.Federation]) -> None:
     federation = federations["additive sharing"]  # in which nothing can be summed from here on
     kill(federation, "aggregator-2")
@@ -143,15 +134,26 @@ def test_a_lost_aggregator_ends_every_sum(federations: dict[str, tacit.Federatio
             federation.sum(len)
 
 
-def test_the_protocol_is_chosen_for_each_question_and_the_plan_says_why(running_ray: str) -> None:
-    data = {name: rows for name, rows in TEN.items() if int(name[1:]) < 6}
-    wish = tacit.Wish(losses=1)
-    with tacit.simulate(data, "auto", wish=wish, on_dropout="continue", holders_per_actor=3) as federation:
-        plan = federation.plan(values_of())
-        assert isinstance(plan.chosen, tacit.PairwiseMasking)
-        assert {line.title for line in plan.lines} >= {"ring-Paillier", "pairwise masking", "secret sharing"}
-        assert federation.sum(len) == 15
-        assert federation.ledger[-1]["protocol"] == "pairwise masking"
+@pytest.fixture(scope="module")
+def ten(running_ray: str) -> Iterator[tacit.Federation]:
+    """Ten holders, each in a process of its own, and a protocol chosen for every question."""
+    wish = tacit.Wish(losses=3)
+    with tacit.simulate(TEN, "auto", wish=wish, on_dropout="continue", holders_per_actor=1) as federation:
+        yield federation
+
+
+def test_the_protocol_is_chosen_for_each_question_and_the_plan_says_why(ten: tacit.Federation) -> None:
+    plan = ten.plan(values_of())
+    assert isinstance(plan.chosen, tacit.PairwiseMasking)
+    assert {line.title for line in plan.lines} >= {"ring-Paillier", "pairwise masking", "secret sharing"}
+    assert ten.sum(lambda rows: len(rows) + 1) == 55
+    assert ten.ledger[-1]["protocol"] == "pairwise masking"
+
+
+def test_three_of_ten_killed_in_the_middle_leave_the_sum_of_the_others(
+    ten: tacit.Federation, tmp_path: Path
+) -> None:
+    check_sums_go_on(ten, tmp_path, TEN, ("h1", "h4", "h8"))
 
 
 def test_a_wish_that_no_protocol_meets_is_refused_before_anything_starts() -> None:

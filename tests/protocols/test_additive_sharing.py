@@ -396,7 +396,7 @@ def test_too_few_shares_end_the_session_with_no_sum() -> None:
 def test_a_coordinator_that_wants_all_gets_no_sum_over_fewer() -> None:
     sharing = network(dies_before={"d": FullShare})
     keys, invitation = sharing.keys[COORDINATOR], sharing.invitation()
-    sharing.roles = {COORDINATOR: coordinator_role(TWO, keys, invitation, None, go_on=False)}
+    sharing.roles = {COORDINATOR: coordinator_role(TWO, keys, invitation, None, needed=4)}
     run = sharing.run()
     found = failure(run, "k")
     assert isinstance(found, DropoutError)
@@ -617,7 +617,7 @@ def test_a_coordinator_that_begins_differently_at_one_party_gets_no_sum(victim: 
     faults = with_other_begin(network(), PartyId(victim), AggregationParameters(needed=3))
     sharing = network(faults=faults)
     sharing.roles = {
-        COORDINATOR: coordinator_role(TWO, sharing.keys[COORDINATOR], sharing.invitation(), None, go_on=False)
+        COORDINATOR: coordinator_role(TWO, sharing.keys[COORDINATOR], sharing.invitation(), None, needed=4)
     }
     run = sharing.run()
     found = [failure(run, party) for party in (ONE, OTHER)]

@@ -613,12 +613,12 @@ def sum_with_wrong_shares(liars: Collection[str], lost: str, chosen: random.Rand
     return Network(PLAIN_NINE, NINE, faults={"tamper": tamper}, dies_before=dying).run()
 
 
-@settings(deadline=None, derandomize=True, max_examples=25)
-@given(st.sets(st.sampled_from("abcdefgh"), max_size=3), st.sampled_from(["", "i"]), st.randoms())
+@settings(deadline=None, derandomize=True, max_examples=16)
+@given(st.sets(st.sampled_from("abcdefgh"), max_size=3), st.sampled_from(["", "i"]), st.integers(0, 2**32))
 def test_wrong_shares_are_corrected_or_end_the_sum_and_never_change_it(
-    liars: set[str], lost: str, chosen: random.Random
+    liars: set[str], lost: str, seed: int
 ) -> None:
-    run = sum_with_wrong_shares(liars, lost, chosen)
+    run = sum_with_wrong_shares(liars, lost, random.Random(seed))
     outcome, survivors = run.outcomes[party("k")], "abcdefghi".replace(lost, "")
     if isinstance(outcome, Done):
         own = [NINE[name]["x"] for name in survivors]

@@ -78,7 +78,7 @@ def test_a_holder_dies_after_any_number_of_messages(
     check_losses(subject, n_sent, n_holders, 0, {party: n_sent})
 
 
-@pytest.mark.parametrize("seed", range(36))
+@pytest.mark.parametrize("seed", range(24))
 def test_no_sum_exactly_when_too_few_are_left(subject: Subject, seed: int) -> None:
     chosen = random.Random(seed)
     dying = {name: chosen.randrange(6) for name in chosen.sample(NAMES[:5], chosen.randrange(1, 4))}
@@ -176,7 +176,7 @@ def test_messages_so_late_that_deadlines_pass(subject: Subject, seed: int) -> No
     check(network, network.run())
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(21))
 def test_messages_are_lost_and_doubled_at_random(subject: Subject, seed: int) -> None:
     rate = (0.02, 0.1, 0.3)[seed % 3]
     faults = {"loss": rate, "duplicates": rate, "delays": (0.0, 5.0)}
@@ -184,7 +184,7 @@ def test_messages_are_lost_and_doubled_at_random(subject: Subject, seed: int) ->
     check(network, network.run())
 
 
-@pytest.mark.parametrize("seed", range(48))
+@pytest.mark.parametrize("seed", range(32))
 def test_everything_goes_wrong_at_once(subject: Subject, seed: int) -> None:
     chosen = random.Random(seed)
 

@@ -321,7 +321,7 @@ def test_a_named_share_holder_that_has_left_the_roster_is_a_silent_one(lost: str
 
 def test_a_coordinator_that_wants_all_gets_no_sum_over_fewer() -> None:
     sharing = network("abcde", dies_before={"d": SharedInput})
-    role = coordinator_role(SHARING, sharing.keys[COORDINATOR], sharing.invitation(), None, go_on=False)
+    role = coordinator_role(SHARING, sharing.keys[COORDINATOR], sharing.invitation(), None, needed=5)
     sharing.roles = {COORDINATOR: role}
     run = sharing.run()
     found = failure(run, "k")

@@ -1,0 +1,146 @@
+"""Sums with noise: what leaves a holder is clipped and noised, and no sum is over fewer than the noise counts on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from in_process import Network, Posted
+from tacit.actors.computation import Computation
+from tacit.actors.data_holder import DataHolder
+from tacit.models.sum import Sum
+from tacit.privacy.errors import PrivacyError
+from tacit.privacy.guarantee import Privacy
+from tacit.protocols.errors import AbortedError, RefusedError
+from tacit.protocols.pairwise_masking import PairwiseMasking
+from tacit.protocols.secret_sharing import SecretSharing
+
+DATA = {name: np.full(50, value) for name, value in zip("abcde", (0.1, 0.2, 0.3, 0.4, 30.0), strict=True)}
+CLIPPED = 50 * (0.1 + 0.2 + 0.3 + 0.4 + 1.0)
+RESILIENT = [PairwiseMasking(threshold=5), SecretSharing(threshold=5, packing=1)]
+
+
+def private(model: Sum | None = None, **options: Any) -> Sum:
+    guarantee = Privacy(50.0, 0.5, **{"clip": 1.0, **options})
+    return (model or Sum(lambda rows: rows)).with_privacy(guarantee)
+
+
+def run(act: Callable[[Network], Any], data: Any = DATA, **options: Any) -> Any:
+    async def within() -> Any:
+        async with Network(data, holder=DataHolder, **options) as network:
+            return await act(network)
+
+    return asyncio.run(within())
+
+
+async def summed(network: Network, model: Sum, on_dropout: Any = "fail") -> Any:
+    encoding = None if model.noised is None else model.noised.encoding(len(network.data))
+    return (await network.run(model, encoding=encoding, on_dropout=on_dropout)).value
+
+
+@pytest.mark.parametrize("protocol", [PairwiseMasking(), SecretSharing()])
+def test_a_sum_is_over_clipped_records_and_has_the_noise_that_is_told(protocol: Any) -> None:
+    model = private()
+    assert model.noised is not None
+    deviation = model.noised.variance(5, 5) ** 0.5
+    value = run(lambda network: summed(network, model), protocol=protocol)
+    assert value != CLIPPED
+    assert abs(value - CLIPPED) < 8 * deviation < 20
+
+
+def test_two_sums_have_different_noise() -> None:
+    async def twice(network: Network) -> tuple[Any, Any]:
+        return await summed(network, private()), await summed(network, private())
+
+    first, second = run(twice, protocol=PairwiseMasking())
+    assert first != second
+
+
+def test_a_vector_a_record_keeps_its_shape() -> None:
+    model = private(
+        Sum(lambda rows: np.stack([rows, -rows], axis=1).reshape(-1, 1, 2), like=np.zeros((1, 2)))
+    )
+    value = run(lambda network: summed(network, model), protocol=PairwiseMasking())
+    assert value.shape == (1, 2)
+
+
+def test_the_entries_of_a_person_are_clipped_together() -> None:
+    frame = pd.DataFrame({"x": [1.0, 1.0, 1.0, 1.0], "who": ["p", "p", "p", "q"]})
+    model = private(Sum(lambda rows: rows["x"]), unit="person", person="who")
+    assert model.noised is not None
+    value = run(lambda n: summed(n, model), dict.fromkeys("abc", frame), protocol=PairwiseMasking())
+    assert abs(value - 6) < 8 * model.noised.variance(3, 3) ** 0.5  # two persons a holder, 1 each
+
+
+def test_a_function_that_sums_by_itself_is_refused() -> None:
+    model = private(Sum(lambda rows: rows.sum()))
+    with pytest.raises(RefusedError, match="one entry of shape"):
+        run(lambda network: summed(network, model), protocol=PairwiseMasking())
+
+
+def test_a_person_without_a_column_is_refused() -> None:
+    model = private(unit="person", person="who")
+    with pytest.raises(RefusedError, match="no column 'who'"):
+        run(lambda network: summed(network, model), protocol=PairwiseMasking())
+
+
+def test_sampling_of_a_sum_is_refused() -> None:
+    with pytest.raises(PrivacyError, match="sampling"):
+        private(sampling=0.5)
+
+
+class Unnoised(Sum):
+    """A model that would release more than its noised sum."""
+
+    def contribution(self, data: Any, query: Any, /) -> Any:
+        return {**super().contribution(data, query), "rows": np.int64(len(data))}
+
+
+def test_a_model_that_would_release_more_than_its_noised_sum_is_refused() -> None:
+    model = private(Unnoised(lambda rows: rows))
+    with pytest.raises(RefusedError, match="one noised vector"):
+        run(lambda network: summed(network, model), protocol=PairwiseMasking())
+
+
+# Losses
+
+SEVEN = {name: np.full(50, 0.5) for name in "abcdefg"}
+
+
+async def summed_losing(network: Network, model: Sum, *names: str) -> Any:
+    """Let holders die when they are told how a session begins."""
+
+    def on_frame(posted: Posted) -> bool:
+        if posted.to in names and not posted.sealed.handshake:
+            network.kill(posted.to)
+        return True
+
+    network.on_frame = on_frame
+    return await summed(network, model, on_dropout="continue")
+
+
+@pytest.mark.parametrize("protocol", RESILIENT)
+def test_a_sum_goes_on_without_as_many_as_the_noise_tolerates(protocol: Any) -> None:
+    model = private(dropouts=1)
+    assert model.noised is not None
+    deviation = model.noised.variance(7, 6) ** 0.5
+    value = run(lambda network: summed_losing(network, model, "e"), SEVEN, protocol=protocol)
+    assert abs(value - 150) < 8 * deviation < 20
+
+
+@pytest.mark.parametrize("protocol", RESILIENT)
+def test_holders_let_no_coordinator_sum_over_fewer_than_the_noise_counts_on(
+    monkeypatch: pytest.MonkeyPatch, protocol: Any
+) -> None:
+    monkeypatch.setattr(Computation, "_wanted", lambda _: 0)
+
+    async def summed_in_clear(network: Network) -> Any:
+        return await summed_losing(network, Sum(lambda rows: rows.sum()), "d", "e")
+
+    assert run(summed_in_clear, SEVEN, protocol=protocol) == 125
+    with pytest.raises(AbortedError):
+        run(lambda network: summed_losing(network, private(dropouts=1), "d", "e"), SEVEN, protocol=protocol)
