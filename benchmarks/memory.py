@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -14,14 +15,20 @@ MEGABYTE = 1e6
 SAMPLING_SECONDS = 0.5
 
 
-def resident() -> float:
-    """Resident megabytes of this process now; 0 where the kernel does not tell."""
-    return _status(os.getpid(), "VmRSS")
+def resident(process: int | None = None) -> float:
+    """Resident megabytes of a process now, by default this one; 0 where the kernel does not tell."""
+    return _status(process or os.getpid(), "VmRSS")
 
 
-def peak() -> float:
-    """Largest resident megabytes of this process so far."""
-    return _status(os.getpid(), "VmHWM")
+def peak(process: int | None = None) -> float:
+    """Largest resident megabytes of a process so far, by default this one."""
+    return _status(process or os.getpid(), "VmHWM")
+
+
+def forget_peak(process: int) -> None:
+    """Have the kernel look for the peak of a process from now on."""
+    with contextlib.suppress(OSError):  # no such kernel
+        (PROCESSES / str(process) / "clear_refs").write_text("5", encoding="ascii")
 
 
 def actor_peaks(without: str) -> dict[int, float]:

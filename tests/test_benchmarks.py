@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import math
 import subprocess
 import sys
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from house import ROOT
 from phe import generate_paillier_keypair
+from tacit.actors.driver import Driver
+from tacit.actors.transport import RayTransport
+from tacit.models.total import Total
+from tacit.protocols.party import PartyId
+from tacit.serialization.codec import Frame
+from tacit.serialization.session_messages import Query
 from typer.testing import CliRunner
 
 # The counts of the vignette by site, and what R 4.2.2 prints for it: stats4::mle, its method BFGS.
@@ -113,6 +123,77 @@ def test_a_rival_that_finds_another_sum_is_not_timed(monkeypatch: pytest.MonkeyP
         masking_sums._take_turns({}, tmp_path, rows, sums, turns=1)
 
 
+def test_flower_trains_with_our_threshold_by_the_same_recipe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    training = benchmark("training", monkeypatch)
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(training.rivals, "run", lambda *asked: told.update(asked[2]))
+    training.flower(tmp_path, tmp_path / "task", 20, secure=True)
+    assert told == {
+        "task": str(tmp_path / "task"),
+        "rounds": 20,
+        "learning_rate": training.LEARNING_RATE,
+        "batch_size": training.BATCH_SIZE,
+        "momentum": training.MOMENTUM,
+        "threshold": 7,
+        "secure": True,
+    }
+
+
+class Reader:
+    """A model of one round, which contributes the rows."""
+
+    def contribution(self, data: float, _: Query, /) -> dict[str, Any]:
+        return {"rows": np.array([data])}
+
+    async def iterate(self, total: Total) -> AsyncIterator[Any]:
+        await total(Query("start"))
+        yield (await total(Query("round")))["rows"].tolist()
+
+
+def test_plain_training_adds_what_all_holders_contribute(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = benchmark("plain_training", monkeypatch)
+    hosts = [plain.PlainHolders(Reader(), 1.0, 2.0), plain.PlainHolders(Reader(), 4.0)]
+    processes = [SimpleNamespace(contribute=SimpleNamespace(remote=host.contribute)) for host in hosts]
+    seconds, fit = asyncio.run(plain.PlainCoordinator(*processes).train(Reader()))
+    assert fit == [7.0]
+    assert len(seconds) == 1  # the pass at the start is no round
+
+
+def test_trainings_that_differ_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = benchmark("training", monkeypatch)
+    one, other = (SimpleNamespace(arrays={"weight": np.array([value])}) for value in (1.0, 1.1))
+    training._check(one, one)
+    with pytest.raises(SystemExit, match="another network"):
+        training._check(one, other)
+
+
+def test_bytes_of_frames_are_counted_both_ways_by_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    traffic = benchmark("traffic", monkeypatch)
+    told = mock.AsyncMock()
+    monkeypatch.setattr(traffic.Computation, "_tell", told)
+    host, frame = SimpleNamespace(), Frame(b"header", (np.zeros(10, dtype=np.uint8),))
+    came: list[Any] = []
+    transport = RayTransport({PartyId("site-1"): came.append}, {}, came.append)
+
+    async def two_rounds() -> None:
+        await transport.post(PartyId("site-1"), frame)
+        Driver(PartyId("site-2"), transport).deliver(frame)
+        await traffic.Computation._tell(None, Query("round"), 0.0)
+        await transport.post(PartyId("site-1"), frame)
+        await traffic.Computation._tell(None, Query("round"), 0.0)
+
+    try:
+        traffic._count(host)
+        asyncio.run(two_rounds())
+    finally:
+        mock.patch.stopall()
+    assert came == [frame, frame]
+    assert traffic._sizes(host, "round") == [2 * frame.size, frame.size]
+    assert told.await_count == 2
+
+
 def test_steps_of_additive_sharing_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     aggregators = benchmark("aggregators", monkeypatch)
     runs = aggregators.Sharing(32, 5).runs()
@@ -120,7 +201,7 @@ def test_steps_of_additive_sharing_run_again(monkeypatch: pytest.MonkeyPatch) ->
     assert runs["aggregator"]().vectors[0].shape == (5,)
 
 
-@pytest.mark.parametrize("command", ["masks", "rounds", "scale", "aggregators", "shares"])
+@pytest.mark.parametrize("command", ["masks", "rounds", "training", "scale", "aggregators", "shares"])
 def test_every_command_explains_itself(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     application = benchmark("__main__", monkeypatch).application
     shown = CliRunner().invoke(application, [command, "--help"], env={"COLUMNS": "100"})
