@@ -1,18 +1,25 @@
-"""Ten holders with uneven shares of handwritten digits train one network, and nobody sees another's pictures.
+"""Ten holders with uneven shares of handwritten digits train networks, and nobody sees another's pictures.
 
-Every round each holder trains on its own pictures; only the sum of their changes is revealed. Expect an accuracy on
-pictures that nobody trained on of about 98 %, within half a point of the same network trained on all pictures in one
-place, and each holder alone far below. Takes about twenty seconds; needs tacit[torch] and scikit-learn.
+First under differential privacy, ε = 4.8 and δ = 1e-4 for each picture. Expect about 96 % of the pictures that nobody
+trained on to be recognised. Then without: every round each holder trains on its own pictures, and only the sum of their
+changes is revealed. One holder is killed on the way, which Ray reports, and the other nine go on. Expect about 98 %,
+within a point of the same network trained on all pictures in one place, and each holder alone far below.
+
+Takes less than half a minute; needs tacit[torch,privacy] and scikit-learn. The network under privacy, its clip, rate
+and rounds were found by trying many on this very data set, which is public; on private rows that would cost privacy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tacit
 import torch
 from sklearn.datasets import load_digits
+from tacit.actors.events import Event, Iterated, Lost
 from torch import nn
 
 N_HOLDERS = 10
@@ -20,35 +27,96 @@ Pictures = tuple[np.ndarray, np.ndarray]
 
 
 def main() -> None:
-    """Train over the holders, then in one place, and compare."""
+    """Train with and without privacy over the holders, then in one place, and compare."""
     torch.set_num_threads(1)  # so small a network is not worth sharing
     sites, test = shares(seed=0)
     for name, (_, labels) in sites.items():
         print(f"{name:>7}: {len(labels):3} pictures, of each digit {np.bincount(labels, minlength=10)}")
 
-    model = tacit.NeuralNetwork(
-        network(),
-        "cross_entropy",
-        learning_rate=1.0,
-        rounds=100,
-        batch_size=64,
-        server_optimizer=tacit.ServerMomentum(momentum=0.5),
-    )
-    with tacit.simulate(sites, protocol=tacit.PairwiseMasking(), holders_per_actor=5) as federation:
-        fit = federation.fit(model)
-    print(f"\n{fit.summary()}\n")
+    with tacit.simulate(
+        sites,
+        protocol=tacit.PairwiseMasking(),
+        on_dropout="continue",
+        holders_per_actor=3,  # so that site-10 has a process of its own
+    ) as federation:
+        private = federation.fit(private_model(), privacy=PRIVACY)
+        fit = federation.fit(model(), on_event=killing("site-10", 30, federation.processes["site-10"]))
+    print(f"\n{private.summary()}\n\n{fit.summary()}\n")
 
     together = [np.concatenate(parts) for parts in zip(*sites.values(), strict=True)]
     alone = [accuracy(in_one_place(site), test) for site in sites.values()]
-    print(f"accuracy over ten holders  {np.mean(fit.predict(test[0]) == test[1]):.1%}")
-    print(f"accuracy in one place      {accuracy(in_one_place(together), test):.1%}")
-    print(f"accuracy of a holder alone {min(alone):.1%} to {max(alone):.1%}")
+    print(f"accuracy under privacy           {accuracy(private.network(), test):.1%}")
+    print(f"accuracy over ten, then nine     {accuracy(fit.network(), test):.1%}")
+    print(f"accuracy in one place            {accuracy(in_one_place(together), test):.1%}")
+    print(f"accuracy of a holder alone       {min(alone):.1%} to {max(alone):.1%}")
+
+
+def model() -> tacit.NeuralNetwork:
+    """Return the training without privacy."""
+    return tacit.NeuralNetwork(
+        network(),
+        "cross_entropy",
+        learning_rate=1.0,
+        rounds=60,
+        batch_size=64,
+        server_optimizer=tacit.ServerMomentum(momentum=0.7),
+    )
 
 
 def network() -> nn.Module:
     """Return a small network, the same every time."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+
+
+PRIVACY = tacit.Privacy(epsilon=4.8, delta=1e-4, clip=32.0)  # 32 = √1024, the length of a picture's features
+
+
+def private_model() -> tacit.NeuralNetwork:
+    """Return the training under privacy: few large steps, as each takes its share of the budget."""
+    return tacit.NeuralNetwork(
+        private_network(),
+        "cross_entropy",
+        aggregation="fedsgd",
+        learning_rate=24 / 1024,
+        rounds=20,
+        server_optimizer=tacit.ServerMomentum(momentum=0.8),
+    )
+
+
+def private_network() -> nn.Module:
+    """Return fixed random filters, and one layer to train on what they find.
+
+    The shorter the way from a picture to what is trained, the fewer noisy steps it takes.
+    """
+    torch.manual_seed(1)
+    filters = nn.Conv2d(1, 64, 3, padding=1).requires_grad_(False)
+    with torch.no_grad():
+        filters.bias -= 0.5  # so that a filter answers only to what it is for
+    digits = nn.Linear(1024, 10)
+    nn.init.zeros_(digits.weight)
+    return nn.Sequential(
+        nn.LayerNorm(64, elementwise_affine=False),
+        nn.Unflatten(1, (1, 8, 8)),
+        filters,
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.LayerNorm(1024, elementwise_affine=False),
+        digits,
+    )
+
+
+def killing(name: str, after: int, process: int) -> Callable[[Event], None]:
+    """Return what kills a holder's process after so many rounds, and tells that it is lost."""
+
+    def follow(event: Event) -> None:
+        if isinstance(event, Iterated) and event.iteration == after:
+            os.kill(process, signal.SIGKILL)
+        if isinstance(event, Lost):
+            print(f"\n{name}, killed after round {after}, is lost: {', '.join(event.holders)}")
+
+    return follow
 
 
 def shares(seed: int) -> tuple[dict[str, Pictures], Pictures]:
