@@ -3,6 +3,7 @@
 #   make demo                                   three parties on this machine, one fit
 #   make test                                   all checks: at most ten minutes on two cores
 #   make lint|types|torch|examples|unit|ray|build     one of them
+#   make notebook|faults                        the notebook; runs whose processes are killed: minutes more
 #   make unit VENV=.venv-3.13 PYTHON=python3.13    under another interpreter, in an environment of its own
 #   make format|clean|help
 
@@ -19,10 +20,24 @@ ADEQUATE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON := $(shell for name in python3 python3.11 python3.12 python3.13; do \
     "$$name" -c '$(ADEQUATE)' >/dev/null 2>&1 && { echo "$$name"; break; }; done; true)
 
+# Otherwise every process compiles all modules, and pytest rewrites every test, anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Runs a notebook without Jupyter.
+define CELLS
+import json, sys
+with open(sys.argv[1], encoding="utf-8") as file:
+    cells = json.load(file)["cells"]
+exec("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
+endef
+export CELLS
+
+AFTER_LINT := $(MAKE) --no-print-directory --old-file=$(VENV)/.installed-dev
+
 # Folders that hold Python files and are no part of the package.
 BESIDES := $(patsubst %/,%,$(sort $(dir $(wildcard tests/*.py examples/*.py benchmarks/*.py))))
 
-.PHONY: help demo test lint types torch examples unit ray build format clean
+.PHONY: help demo test lint types torch examples notebook unit ray faults build format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -30,8 +45,13 @@ help:
 demo: $(VENV)/.installed
 	@$(RUN) -m tacit demo
 
+# mypy takes one core and pip another, so these two go side by side; what both need is there once `lint` is through.
 # pytest without Ray comes last, so that the last line is the count of most of the tests.
-test: lint types torch examples ray unit
+test: lint
+	@$(AFTER_LINT) types & typed=$$!; $(AFTER_LINT) torch; loaded=$$?; wait $$typed && exit $$loaded
+	@$(AFTER_LINT) examples
+	@$(AFTER_LINT) ray
+	@$(AFTER_LINT) unit
 
 lint: $(VENV)/.installed-dev
 	@echo "==> ruff"
@@ -52,13 +72,21 @@ examples: $(VENV)/.installed-dev
 	    $(RUN) "$$example" || exit 1; \
 	done
 
+notebook: torch
+	@echo "==> examples/joint_training.ipynb, its cells as one script"
+	@cd examples && $(abspath $(RUN)) -c "$$CELLS" joint_training.ipynb
+
 unit: $(VENV)/.installed-dev
 	@echo "==> pytest without Ray"
 	@$(RUN) -m pytest -q -n auto -m "not ray" -rs
 
 ray: $(VENV)/.installed-dev
 	@echo "==> pytest with a local Ray cluster"
-	@$(RUN) -m pytest -q -m ray
+	@$(RUN) -m pytest -q -m "ray and not faults" $$(grep -rl "mark\.ray" tests --include="*.py")
+
+faults: $(VENV)/.installed-dev
+	@echo "==> pytest with processes that are killed"
+	@$(RUN) -m pytest -q -m faults
 
 # What trains networks. Without it, under another interpreter, their tests are skipped, and pytest says so.
 torch: $(VENV)/.installed-torch
