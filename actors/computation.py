@@ -325,6 +325,8 @@ class Computation:
 
     def _new_session(self, keys: SessionKeys, query: Query, encoding: Message | None) -> Session[Aggregate]:
         """Make a session with the coordinator's role."""
+        if self.noised is not None:
+            encoding = self.noised.encoding(len(self.roster.holders))
         invitation = invite(
             keys,
             protocol=self.protocol.options,

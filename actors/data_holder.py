@@ -148,10 +148,9 @@ class DataHolder(Participant):
             raise Declined(NOT_ALLOWED, "the model is not installed here")
         n_holders = len(roster_of(invitation).holders)
         with _ruled():
-            self._policy.check(model, self._data, protocol=protocol, n_holders=n_holders)
+            noised = self._policy.check(model, self._data, protocol=protocol, n_holders=n_holders)
         if not self.release_memory.allows(invitation, dispensable=protocol.dispensable(n_holders)):
             raise Declined(ALREADY_RELEASED)
-        noised: NoisedSum | None = getattr(model, "noised", None)
         try:
             arrays = contribute(model, self._data, invitation.query)
             if noised is not None:
@@ -179,6 +178,12 @@ class DataHolder(Participant):
         if arrays.keys() != {"noised"}:
             raise PrivacyError(f"under privacy a model releases one noised vector, not {sorted(arrays)}")
         n_holders = len(roster_of(invitation).holders)
+        if invitation.encoding != noised.encoding(
+            n_holders
+        ):  # any other would tell of single holders' shares
+            raise Declined(
+                NOT_ALLOWED, "under privacy the encoding follows from the guarantee, and this is another"
+            )
         share = noised.add_noise(arrays["noised"], n_holders, os.urandom)
         with _ruled():  # nothing has left yet
             budget = self._policy.budget(self.name)

@@ -431,9 +431,13 @@ class Federation:
 
     @property
     def processes(self) -> dict[str, int]:
-        """The process of each party, by its name: to watch what it takes or, rehearsing a loss, to end it."""
+        """The process of each party that lives: to watch what it takes or, rehearsing a loss, to end it."""
         self._ensure_open()
-        return {name: int(self._get(host.ping.remote(), name)) for name, host in self._parties.items()}
+        found = {}
+        for name, host in self._parties.items():
+            with contextlib.suppress(PeerUnreachableError):
+                found[name] = int(self._get(host.ping.remote(), name))
+        return found
 
     @property
     def ledger(self) -> list[dict[str, Any]]:
@@ -470,7 +474,7 @@ class Federation:
         )
 
     def restart(self) -> None:
-        """End every party, and start all anew with the same rows: what to do when a process has died.
+        """End every party, and start all anew with the rows as they now are: what to do when a process has died.
 
         The repository goes on. The parties have new identities, and holders remember nothing of what they have
         released: where a question was answered over all, the answer over fewer tells the difference.

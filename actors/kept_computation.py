@@ -28,12 +28,12 @@ from ..serialization.codec import digest
 from ..serialization.session_messages import Query
 from .computation import Computation, HoldersChanged, Kept
 
-CAUGHT_UP = (
-    2  # checkpoints: one may have been under way at the break, and the next one would have waited for it
-)
+# Checkpoints: one may have been under way at the break, and the next one would have waited for it; and the newest that
+# was complete may be damaged or gone since.
+CAUGHT_UP = 3
 OPEN_QUESTIONS = (
     "what the run had asked when it broke off may have been answered over all of them: bring back who is lost, "
-    "or begin anew with resume=False"
+    "or begin anew with resume=False, after which the difference to those answers may tell what the lost put in"
 )
 
 _OTHER = {
@@ -41,6 +41,7 @@ _OTHER = {
     "protocol": "another protocol, or other options of it",
     "encoding": "another encoding",
     "holders": "other holders",
+    "every": "another every=",  # within so many checkpoints of it lies what may have been asked
 }
 
 
@@ -89,19 +90,22 @@ class KeptComputation(Computation):
             "protocol": f"{self.protocol.title} {digest(self.protocol.options).hex()}",
             "encoding": None if self.terms.encoding is None else digest(self.terms.encoding).hex(),
             "holders": sorted(self.coordinator.roster.holders),
+            "every": self._kept.every,
         }
         ask, name = self.coordinator.ask_repository, self._kept.name
         if not self._kept.resume:
             self._number = await ask("checkpoint_number", name)
-            return None
-        octets = await ask("checkpoint", name)
-        return None if octets is None else self._taken_up(read_checkpoint(octets, f"the checkpoint {name!r}"))
+        elif (octets := await ask("checkpoint", name)) is not None:
+            checkpoint = read_checkpoint(octets, f"the checkpoint {name!r}")
+            if not checkpoint.finished:
+                return self._taken_up(checkpoint)
+            self._number = checkpoint.number
+        await self._write()  # that it has begun: what it asks from now on may be answered
+        await self._until_written()
+        return None
 
     def _taken_up(self, checkpoint: Checkpoint) -> State | None:
-        self._number = checkpoint.number
-        if checkpoint.finished:
-            return None
-        run = checkpoint.run
+        self._number, run = checkpoint.number, checkpoint.run
         for what, value in self._fixed.items():
             if run[what] != value:
                 raise SetupError(

@@ -7,6 +7,7 @@ hold a traceback of the user's function.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -57,20 +58,24 @@ class RunLog:
         self._lines.append({"event": _NAMES[type(event)], "seconds": seconds, **_told(event)})
 
     async def __aenter__(self) -> Self:
+        self._over = asyncio.Event()
         self._keeping = asyncio.get_running_loop().create_task(self._keep())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._keeping.cancel()
+        self._over.set()
         if kind is asyncio.CancelledError:
             self.note(Failure(AbortedError(party=self._party, reason="cancelled")))
+        await self._keeping  # calls of an actor keep no order: the last one waits for the others
         await self._write()
 
     async def _keep(self) -> None:
-        while True:
-            await asyncio.sleep(WRITE_SECONDS)
+        while not self._over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), WRITE_SECONDS)
+                return
             if self._written < len(self._lines):
                 await self._write()
 

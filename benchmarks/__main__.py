@@ -121,7 +121,7 @@ def shares(quick: Quick = False, output: Output = DEFAULT_OUTPUT) -> None:
 
 @application.command()
 def training(quick: Quick = False, output: Output = DEFAULT_OUTPUT) -> None:
-    """Measure a training of the digits network over ten holders (six minutes), beside plain sums and Flower.
+    """Measure trainings of the digits over ten holders (twenty minutes), beside plain sums and Flower.
 
     - a round: against the same training whose sums are plain, actor by actor, and in Flower's simulation under
       SecAgg+ and in the clear; in seconds and in bytes. Flower and torch are installed from PyPI into an environment

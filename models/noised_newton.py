@@ -15,7 +15,7 @@ true coefficients the shrunk scores still have mean 0, so the estimates stay con
 that depended on the response would bias them: by 8 % in a probit of which 5 % of the rows were clipped. As no factor is
 above 1, the covariance of the shrunk scores is at most the shrunk information: standard errors are on the safe side.
 
-The first three eighths of the rounds only approach. The others are Newton steps from almost the same place with fresh
+The first half of the rounds only approaches. The others are Newton steps from almost the same place with fresh
 noise, and are pooled. With K of them, scores S_t and information H_t at θ_t,
 
     θ = (Σ H_t)⁻¹ Σ (S_t + H_t θ_t)
@@ -170,7 +170,7 @@ class Solution(NamedTuple):
 
 def pooled_rounds(rounds: Sequence[Round], n_rounds: int) -> Sequence[Round]:
     """Return those of the rounds so far that are pooled, of `n_rounds` in all: the last until they settle."""
-    n_approaching = 3 * n_rounds // 8
+    n_approaching = n_rounds // 2
     return rounds[n_approaching:] or rounds[-1:]
 
 

@@ -11,8 +11,9 @@ units of the columns: centre and scale them by constants within the formula, ``"
 that most are around 1 in size. Of a person all rows together are clipped; that they may depend on each other enters
 neither the estimates nor the standard errors.
 
-Rows that break what is declared, by another level or a response of another family, are an error at their holder, as are
-infinite values: that there are some, and nothing else, may be told.
+Rows that break what is declared, by another level, an infinite value or a response of another family, count as absent,
+and so do persons with such a sum: a refusal would tell, without noise, that there is one. What is wrong with a column
+whatever its rows (its name, its type) is an error at the holder.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from .regression_sums import Matrix, Rows
 from .total import Arrays
 
 COV_TYPE = "nonrobust + noise"
+NUMBERS_AT_ONCE = 2**20
 _CLEAR = 5.0  # standard deviations of noise
 
 
@@ -137,13 +139,20 @@ class PrivateRegression(RegressionModel):
         if query.step != self.step:
             raise self._foreign(query)
         units = self._units_of(data)
-        with np.errstate(all="ignore"):
-            rows = self._contributions(units.rows, query)
-        # Where the linear predictor overflows, a row has no score: to say so would tell of a single row.
-        rows[~np.isfinite(rows).all(axis=1)] = 0.0
-        if units.persons is not None:
-            rows = rows_by_person(rows, units.persons)
-        return {"noised": self.noised.clipped_sum(rows)}
+        at_once, n_rows = max(1, NUMBERS_AT_ONCE // self.noised.dimension), len(units.rows.y)
+        if units.persons is not None:  # whose rows are clipped together
+            at_once = max(1, n_rows)
+        total = np.zeros(self.noised.dimension)
+        for first in range(0, n_rows, at_once):
+            chosen = slice(first, first + at_once)
+            with np.errstate(all="ignore"):
+                rows = self._contributions(units.rows.part(chosen), query)
+                if units.persons is not None:
+                    rows = rows_by_person(rows, units.persons)
+            # Where the linear predictor overflows, a row has no score: to say so would tell of a single row.
+            rows[~np.isfinite(rows).all(axis=1)] = 0.0
+            total += self.noised.clipped_sum(rows)  # on the grid, so exact
+        return {"noised": total}
 
     def _contributions(self, rows: Rows, query: Query) -> Matrix:
         """Return what each row contributes, shape (n, d)."""
@@ -155,11 +164,28 @@ class PrivateRegression(RegressionModel):
         if kept is not None and kept[0] is data:
             return kept[1]
         check_numbers(self.design, data)
-        units = _Units(rows_of(self.design, data, self.family), self._persons_of(data))
+        self._read(data.iloc[:0])  # what is wrong with the columns, whatever the rows, is told
+        units = self._read(data.iloc[self._sound(data, 0)])
+        if self.noised.rounds == 1:
+            return units
         while len(self._units) >= ROWS_KEPT:
-            self._units.pop(next(iter(self._units)))
+            self._units.pop(next(iter(self._units)), None)
         self._units[id(data)] = (data, units)
         return units
+
+    def _read(self, data: Any) -> _Units:
+        return _Units(rows_of(self.design, data, self.family), self._persons_of(data))
+
+    def _sound(self, data: Any, first: int) -> list[int]:
+        """Return the places of the rows that keep to what is declared: a refusal would tell of a single other one."""
+        try:
+            self._read(data)
+        except DataError:
+            half = len(data) // 2
+            if not half:
+                return []
+            return [*self._sound(data.iloc[:half], first), *self._sound(data.iloc[half:], first + half)]
+        return list(range(first, first + len(data)))
 
     def _persons_of(self, data: Any) -> Texts | None:
         """Return whose each used row is; None if records are the units."""
@@ -174,6 +200,8 @@ class PrivateRegression(RegressionModel):
                 "some value is missing once it is computed (a logarithm of a negative number?), so that rows and "
                 "persons do not match: leave such rows out"
             )
+        if any(person is None for person in persons):
+            raise DataError("a row names no person")
         trials = 1.0 if found.n_trials is None else found.n_trials
         return np.asarray(persons[found.weights * trials > 0], dtype=np.object_)
 

@@ -4,7 +4,7 @@ A definition of one of tacit's own kinds is made by the class of that name from 
 "package.module:name" is made by what the holder can import under that name, a class or a function that returns a model,
 called with the parameters as keywords. Functions, which sums and likelihoods consist of, stand in a definition by name
 and fingerprint; they too are imported. **Nothing is imported that the holder has not allowed by its name**, nothing
-is evaluated or unpickled, and what is made has the very definition that was sent, or is refused.
+is evaluated or unpickled, and what is made of tacit's own kinds has the very definition that was sent, or is refused.
 
 Adversary: whoever sends definitions.
 """
@@ -12,6 +12,7 @@ Adversary: whoever sends definitions.
 from __future__ import annotations
 
 import builtins
+import math
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -27,6 +28,7 @@ from .errors import ModelError
 
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 PACKAGE = __name__.rpartition(".")[0]
+LARGEST_SUM = 1_000_000  # numbers of a sum whose definition is sent
 
 Functions = Callable[[Mapping[str, Any]], Callable[..., Any]]
 
@@ -39,10 +41,13 @@ def is_importable_name(name: str) -> bool:
 def kind_of(model: Any) -> str:
     """Return a model's kind: what one of tacit's own classes says, and of any other class, "package.module:Class"."""
     kind = type(model)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    if any(callable(getattr(kind, own, None)) for own in getattr(model, "__dict__", ())):
+        return f"{name}, altered"  # with a function of its own in place of one of the class
     home = sys.modules.get(kind.__module__)
-    if kind.__module__.startswith(f"{PACKAGE}.") and getattr(home, kind.__name__, None) is kind:
-        return str(model.definition.kind)
-    return f"{kind.__module__}:{kind.__qualname__}"
+    if getattr(home, kind.__qualname__, None) is not kind:
+        return f"{name}, as sent"  # what came with the model may call itself anything
+    return _OWN_KINDS.get(name.removeprefix(f"{PACKAGE}."), name)
 
 
 def model_from(definition: Definition, importable: Collection[str] = ()) -> Any:
@@ -85,8 +90,8 @@ def _own(name: str, parameters: Mapping[str, Any], importable: Collection[str]) 
     make = _imported(name, importable)
     try:
         model = make(**parameters)
-    except TypeError as error:
-        raise ModelError(f"{name} cannot be made from these parameters: {error}") from None
+    except Exception as error:  # noqa: BLE001 - the holder's own code; a text may hold values
+        raise ModelError(f"{name} cannot be made from these parameters: {type(error).__name__}") from None
     if not all(hasattr(model, part) for part in ("definition", "contribution", "iterate")):
         raise ModelError(f"{name} makes no model: a {type(model).__name__} has no contribution and iteration")
     return model
@@ -161,7 +166,9 @@ def _ols(parameters: dict[str, Any], _: Functions) -> Any:
 def _sum(parameters: dict[str, Any], function: Functions) -> Any:
     from .sum import Sum  # noqa: PLC0415
 
-    like = np.zeros(parameters.get("shape", ()))
+    if math.prod(shape := parameters.get("shape", ())) > LARGEST_SUM:
+        raise ValueError("a sum of so many numbers")
+    like = np.zeros(shape)
     return _private(Sum(function(parameters["function"]), like=like), parameters)
 
 
@@ -182,6 +189,16 @@ def _neural_network(parameters: dict[str, Any], _: Functions) -> Any:
         'holder allows what it imports, as "package.module:function"'
     )
 
+
+_OWN_KINDS = {
+    "sum:Sum": "Sum",
+    "regression:GLM": "GLM",
+    "private_glm:PrivateGLM": "GLM",
+    "least_squares:OLS": "OLS",
+    "private_least_squares:PrivateOLS": "OLS",
+    "likelihood:MaximumLikelihood": "MaximumLikelihood",
+    "neural_network:NeuralNetwork": "NeuralNetwork",
+}
 
 _MAKERS: Mapping[str, Callable[[dict[str, Any], Functions], Any]] = {
     "GLM": _glm,

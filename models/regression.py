@@ -120,7 +120,7 @@ class GLM(RegressionModel):
             stay below: longer ones count less, by their columns and not by their response, which biases nothing.
         rounds : int, optional
             How many sums are released, for all of which together the noise is made; 8 by default. More settle
-            harder cases: the first three eighths only approach, the others are pooled.
+            harder cases: the first half only approaches, the others are pooled.
 
         Raises
         ------

@@ -99,6 +99,11 @@ class Rows:
     standardisation: Standardisation
     n_missing: int
 
+    def part(self, chosen: slice) -> Rows:
+        """Return some of the rows."""
+        names = ("x", "z", "y", "weights", "trials", "offset")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
     @property
     def of_null_model(self) -> Rows:
         """The same rows with nothing but an intercept."""

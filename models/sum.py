@@ -60,7 +60,9 @@ class Sum:
         """Return the sum over units, clipped and with noise: under privacy the function returns one entry a record.
 
         What it returns has the shape (n, *like.shape), for the unit "holder" `like.shape` alone. A person's entries are
-        added before they are clipped; the rows are then a data frame with the person's column.
+        added before they are clipped; the rows are then a data frame with the person's column. A unit whose entry is
+        not finite counts as zero, for a refusal would tell of it. **That an entry is of one record is the function's
+        word**: nobody checks it.
 
         Raises
         ------
@@ -119,9 +121,10 @@ class Sum:
                 f"returned shape {entries.shape}: return the records' own values and not their sum, or give shape="
             )
         rows = entries.reshape(len(entries), self._like.size)
-        if privacy.person is None:
-            return rows
-        return rows_by_person(rows, persons_of(data, privacy.person))
+        if privacy.person is not None:
+            rows = rows_by_person(rows, persons_of(data, privacy.person))
+        rows[~np.isfinite(rows).all(axis=1)] = 0.0  # a refusal would tell of a single unit
+        return rows
 
     async def iterate(self, total: Total, start: State | None = None) -> AsyncIterator[State | NDArray[Any]]:
         """Yield the sum, an ndarray of the shape that the function returns."""

@@ -27,6 +27,9 @@ from .guarantee import Privacy
 from .noise_plan import NoisePlan
 
 FINE_BITS = 14  # a clip is at least 2^14 √d grid units, so rounding adds at most 2^-15 to the noise
+LARGEST_CLIP_BITS = (
+    30  # so that 2^23 rows or more, which no holder has by a coordinator's choice, fill a word
+)
 LARGEST_TOTAL_BITS = 52  # a holder's noised sum is exact as a double
 
 
@@ -56,8 +59,16 @@ class NoisedSum:
     def __post_init__(self) -> None:
         if self.dimension < 1 or self.rounds < 1:
             raise PrivacyError("a release has at least one number, and a computation one release")
+        if self.rounds > 1 and self.privacy.known < 1:
+            raise PrivacyError(
+                "known 0: holders see what rounds release, and each knows its own noise; at least 1"
+            )
         if self.fraction_bits > MAX_FRACTION_BITS:
             raise PrivacyError(f"clip {self.privacy.clip!r} is too small for a grid: contribute larger units")
+        if self.privacy.clip > 2.0**LARGEST_CLIP_BITS * math.sqrt(self.dimension):
+            raise PrivacyError(
+                f"clip {self.privacy.clip!r} is too large for a grid: contribute smaller units"
+            )
 
     @property
     def fraction_bits(self) -> int:
@@ -127,8 +138,12 @@ class NoisedSum:
                 "a contribution under privacy is one vector as NoisedSum.clipped_sum returns it"
             )
         plan = self.plan(n_holders)
-        if np.abs(units).max() + plan.reach > 2.0 ** _total_bits(n_holders):
-            raise PrivacyError("the holder's rows are too many for one sum under this clip")
+        room = 2.0 ** _total_bits(n_holders) - plan.reach
+        if room < 0:
+            raise PrivacyError("the noise is too much for one word: contribute smaller units")
+        units = np.clip(
+            units, -room, room
+        )  # to refuse would tell, without noise, that there are so many rows
         noise = discrete_gaussian(plan.share_variance, self.dimension, random_bytes)
         return np.ldexp(units + noise, -self.fraction_bits)
 

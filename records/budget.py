@@ -48,8 +48,9 @@ class Budget:
         The file; made with the first charge, in a folder that exists.
     epsilon, delta : float
         The most that all releases together may cost. Both may be changed when the file is opened again.
-    unit, adjacency : str
-        Whom the budget protects, as in `Privacy`. These stay as they are.
+    unit, adjacency, person : str
+        Whom the budget protects, as in `Privacy`; `person`, a column, goes with the unit "person". These stay as they
+        are.
 
     Raises
     ------
@@ -67,6 +68,7 @@ class Budget:
         delta: float,
         unit: Unit = "record",
         adjacency: Adjacency = "add-or-remove",
+        person: str | None = None,
     ) -> None:
         if not (0 < epsilon < math.inf and 0 < delta < 1):
             raise PolicyError("a budget has an epsilon above 0 and a delta between 0 and 1")
@@ -75,7 +77,11 @@ class Budget:
         self.path = Path(path)
         self.epsilon = epsilon
         self.delta = delta
-        self._header = {"adjacency": adjacency, "unit": unit, "version": VERSION}
+        if (unit == "person") != (person is not None):
+            raise PolicyError(
+                'a budget of the unit "person", and no other, has the column that says whose row it is'
+            )
+        self._header = {"adjacency": adjacency, "person": person, "unit": unit, "version": VERSION}
         if not self.path.parent.is_dir():
             raise RecordError(f"the folder of the budget {self.path.name} is not there: make it first")
         self.charges()
@@ -149,7 +155,7 @@ class Budget:
         return asked
 
     def _check_unit(self, privacy: Privacy) -> None:
-        for name in ("unit", "adjacency"):
+        for name in ("unit", "adjacency", "person"):
             ours, theirs = self._header[name], getattr(privacy, name)
             if ours != theirs:
                 raise PolicyError(

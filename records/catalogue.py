@@ -165,7 +165,7 @@ def n_co_signed(version: Version, content: bytes, card: Mapping[str, Any]) -> in
 
 def check_name(name: str) -> None:
     """Refuse a name that could be mistaken for something else."""
-    if not NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise RecordError(
             "a name has 1 to 100 letters, digits, dots, dashes and underscores, and starts with a letter or a digit"
         )

@@ -7,8 +7,9 @@ The file is the card, canonical JSON, on the first line; the signature of the co
 arrays as safetensors, whose hash is in the card. Numbers count on under a name, over all its runs.
 
 Who learns what: who reads the store learns the sums that were revealed to the coordinator, as from the ledger.
-Adversary: one who changes files without a signing key, or puts one in another's place. One who puts *both* back to
-older ones has a run repeat what it did. Whose key it is, who pins none does not know, as with versions.
+Adversary: one who changes files without a signing key, or puts one in another's place. One who deletes the newest, or
+puts files back to older ones, has a run repeat what it did, over the same holders (`actors.kept_computation`). Whose
+key it is, who pins none does not know, as with versions.
 """
 
 from __future__ import annotations
@@ -118,6 +119,8 @@ def read_checkpoint(octets: bytes, file: str) -> Checkpoint:
         raise RecordError(f"{file} is no checkpoint of this version of tacit")
     if sha256(arrays) != card["arrays"]:
         raise RecordError(f"{file} is damaged: its arrays were changed")
+    if not _is_well_formed(card):
+        raise RecordError(f"{file} is no checkpoint of this version of tacit")
     try:
         return Checkpoint(
             name=card["name"],
@@ -130,6 +133,17 @@ def read_checkpoint(octets: bytes, file: str) -> Checkpoint:
         )
     except (TypeError, KeyError):
         raise RecordError(f"{file} is no checkpoint of this version of tacit") from None
+
+
+def _is_well_formed(card: Mapping[str, Any]) -> bool:
+    """Whether the fields are of their types: whoever signs, with any key, may have written anything."""
+    kinds = {"name": str, "number": int, "finished": bool, "run": dict, "ledger": dict, "content": dict}
+    ledger = card["ledger"]
+    return (
+        all(type(card[field]) is kind for field, kind in kinds.items())
+        and card["number"] >= 1
+        and (type(ledger.get("size")), type(ledger.get("root"))) == (int, str)
+    )
 
 
 class CheckpointStore:

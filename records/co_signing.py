@@ -67,6 +67,8 @@ class Participations:
         noised = getattr(model, "noised", None)
         privacy = None if noised is None else noised.described(n_holders)
         known = self._known.setdefault(self._digests[session_name], set())
+        if len(self._known) > DIGESTS_KEPT:
+            del self._known[next(iter(self._known))]
         known.add(Participation(frozenset(holders), privacy))
 
     def check(self, octets: bytes, signature: Signature, me: PartyId, roster: Roster) -> None:

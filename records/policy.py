@@ -5,8 +5,10 @@ before the model sees a row; what it forbids is refused with a reason of a fixed
 holder's stands, and in a simulation, whose user owns all rows, with the numbers as well.
 
 Adversary: whoever asks. A model counts as what its class is, not as what its definition says (`models.registry`).
-A rule about rows counts those that the holder has: what a function of the user's does with them no rule can see, which
-is what `models` and `privacy` are for.
+A rule about rows counts those that the holder has: what a function of the user's does with them no rule can see. It
+may put one record into every entry of a noised sum, too: **with a budget, or privacy="required", allow only models that
+are data, GLM and OLS**. How much noise there is, only a budget says. In a simulation models come pickled from the
+user: there a policy rehearses, and is no barrier; in a deployment they are made by `Policy.model_of`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any, Literal, get_args
 from ..models.definition import Definition
 from ..models.registry import is_importable_name, kind_of, model_from
 from ..privacy.clipping import Adjacency
-from ..privacy.guarantee import Unit
+from ..privacy.guarantee import Privacy, Unit
 from ..privacy.noised_sum import NoisedSum
 from ..protocols.invitation import (
     MODEL_NOT_ALLOWED,
@@ -55,15 +57,16 @@ class Policy:
         MaximumLikelihood run a function of the user's.**
     importable : sequence of str
         "package.module:name" of models of one's own, and of the functions of sums and likelihoods, that may be
-        imported here when a definition names them; in a simulation they come from the user.
+        imported here when a definition names them, **and called with keywords of the sender's choosing**; in a
+        simulation they come from the user.
     protocols : sequence of str, optional
         The protocols that it allows, as the classes are called: "PairwiseMasking". By default any.
     privacy : {"optional", "required"}
         Whether everything that it contributes must be noised. A budget requires it, too.
     epsilon, delta : float, optional
         A budget for everything that is ever released of its rows; by default there is none.
-    unit, adjacency : str
-        Whom the budget protects, as in `Privacy`.
+    unit, adjacency, person : str
+        Whom the budget protects, as in `Privacy`; `person`, a column, goes with the unit "person".
     folder : path, optional
         Where each holder keeps its budget, in a file of its own: **a folder that exists, and stays**.
 
@@ -88,6 +91,7 @@ class Policy:
     delta: float | None = None
     unit: Unit = "record"
     adjacency: Adjacency = "add-or-remove"
+    person: str | None = None
     folder: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
@@ -125,7 +129,7 @@ class Policy:
         """Whether what is released is charged."""
         return self.folder is not None
 
-    def check(self, model: Any, data: Any, *, protocol: Protocol[Any], n_holders: int) -> None:
+    def check(self, model: Any, data: Any, *, protocol: Protocol[Any], n_holders: int) -> NoisedSum | None:
         """Check a question, before anything is computed for it.
 
         Parameters
@@ -138,6 +142,11 @@ class Policy:
             Under which the answer would be summed.
         n_holders : int
             Of the session's roster.
+
+        Returns
+        -------
+        NoisedSum or None
+            The noise that was looked at: **the one to add**; what a model says a second time may be another.
 
         Raises
         ------
@@ -153,13 +162,16 @@ class Policy:
             )
         if self.models is not None:
             self._check_model(kind_of(model), self.models)
-        noised = isinstance(getattr(model, "noised", None), NoisedSum)
-        if (self.privacy == "required" or self.has_budget) and not noised:
+        noised = getattr(model, "noised", None)
+        if noised is not None and (type(noised) is not NoisedSum or type(noised.privacy) is not Privacy):
+            raise PolicyError("what the model calls its noise is none of tacit's", reason=PRIVACY_REQUIRED)
+        if (self.privacy == "required" or self.has_budget) and noised is None:
             raise PolicyError(
                 "nothing leaves without noise here: ask with privacy=Privacy(…)", reason=PRIVACY_REQUIRED
             )
         if self.minimum_rows:
             self._check_rows(n_rows(data))
+        return noised
 
     def _check_protocol(self, name: str, allowed: Collection[str]) -> None:
         if name not in allowed:
@@ -207,7 +219,14 @@ class Policy:
         if self.folder is None or self.epsilon is None or self.delta is None:
             return None
         path = Path(self.folder) / budget_file(holder)
-        return Budget(path, epsilon=self.epsilon, delta=self.delta, unit=self.unit, adjacency=self.adjacency)
+        return Budget(
+            path,
+            epsilon=self.epsilon,
+            delta=self.delta,
+            unit=self.unit,
+            adjacency=self.adjacency,
+            person=self.person,
+        )
 
 
 def policies_of(policy: Policy | Mapping[str, Policy] | None, holders: Collection[str]) -> dict[str, Policy]:

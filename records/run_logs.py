@@ -73,10 +73,16 @@ class RunLogs:
     def all(self) -> list[dict[str, Any]]:
         """Return every run, oldest first: its first line, its ``outcome``, ``seconds`` and ``events``.
 
-        The outcome is "result", "failure", or "unfinished" of a run that goes on or was killed.
+        The outcome is "result", "failure", "unfinished" of a run that goes on or was killed, or "damaged".
         """
         found = (RUN_LOG.fullmatch(file) for file in self._objects.files())
-        return [_summary(self.read(match[1])) for match in found if match]
+        return [self._told(match[1]) for match in found if match]
+
+    def _told(self, run: str) -> dict[str, Any]:
+        try:
+            return _summary(self.read(run))
+        except RecordError:  # one damaged file does not hide the others
+            return {"run": run, "outcome": "damaged", "seconds": 0.0, "events": []}
 
 
 def _summary(lines: list[dict[str, Any]]) -> dict[str, Any]:

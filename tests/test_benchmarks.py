@@ -169,6 +169,27 @@ def test_trainings_that_differ_are_not_compared(monkeypatch: pytest.MonkeyPatch)
         training._check(one, other)
 
 
+def test_accuracies_over_deals_are_of_the_recipe_that_was_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Known:
+        """Tells one picture in a hundred more with every deal."""
+
+        name, rounds, accuracy_in_one_place = "known", 1, 98.0
+
+        def __init__(self, deal: int = 0) -> None:
+            self.deal, self.sites, self.test = deal, {"site-1": ()}, ((), ())
+
+        def train(self, _: Any) -> int:
+            return self.deal
+
+        def accuracy(self, fit: int) -> float:
+            return 97.0 + fit
+
+    first, mean = benchmark("training", monkeypatch)._accuracy(Known(), 0, 3).figures
+    assert (first.ours, first.met) == (1.0, False)
+    assert (mean.ours, mean.met) == (0.0, True)
+    assert mean.note.endswith("at worst 1.0")
+
+
 def test_bytes_of_frames_are_counted_both_ways_by_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     traffic = benchmark("traffic", monkeypatch)
     told = mock.AsyncMock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,7 @@ def test_what_is_not_noised_is_no_way_round_a_budget(tmp_path: Path) -> None:
 
 
 def test_a_budget_kept_for_others_refuses(tmp_path: Path) -> None:
-    policies = {"c": Policy(epsilon=9.0, delta=1e-5, folder=tmp_path, unit="person")}
+    policies = {"c": Policy(epsilon=9.0, delta=1e-5, folder=tmp_path, unit="person", person="who")}
     [(holder, (reason, details))] = refused(noised(), policies).items()
     assert (holder, reason) == ("c", BUDGET_OF_OTHERS)
     assert 'ask for unit="person"' in details
@@ -236,7 +237,7 @@ def test_a_fit_of_which_only_some_rounds_fit_is_refused_before_the_first(tmp_pat
     """Three of its eight rounds would fit, and would be spent for nothing."""
     model = noised(2.0)
     assert model.noised is not None
-    model.noised = NoisedSum(privacy=model.noised.privacy, dimension=1, rounds=8)
+    model.noised = NoisedSum(privacy=replace(model.noised.privacy, known=1), dimension=1, rounds=8)
     policy = Policy(epsilon=1.2, delta=1e-5, folder=tmp_path)
     [(holder, (reason, details))] = refused(model, {"c": policy}).items()
     assert (holder, reason) == ("c", BUDGET_SPENT)

@@ -15,9 +15,11 @@ from tacit.actors.data_holder import DataHolder
 from tacit.models.sum import Sum
 from tacit.privacy.errors import PrivacyError
 from tacit.privacy.guarantee import Privacy
+from tacit.privacy.noised_sum import NoisedSum
 from tacit.protocols.errors import AbortedError, RefusedError
 from tacit.protocols.pairwise_masking import PairwiseMasking
 from tacit.protocols.secret_sharing import SecretSharing
+from tacit.serialization.encoding_parameters import AutoRange, ExactFloat, FixedPoint, Quantized
 
 DATA = {name: np.full(50, value) for name, value in zip("abcde", (0.1, 0.2, 0.3, 0.4, 30.0), strict=True)}
 CLIPPED = 50 * (0.1 + 0.2 + 0.3 + 0.4 + 1.0)
@@ -144,3 +146,40 @@ def test_holders_let_no_coordinator_sum_over_fewer_than_the_noise_counts_on(
     assert run(summed_in_clear, SEVEN, protocol=protocol) == 125
     with pytest.raises(AbortedError):
         run(lambda network: summed_losing(network, private(dropouts=1), "d", "e"), SEVEN, protocol=protocol)
+
+
+# A coordinator that asks otherwise
+
+
+@pytest.mark.parametrize("encoding", [Quantized(2, 1e-6), AutoRange(), FixedPoint(1e6, 0), ExactFloat()])
+def test_under_privacy_no_encoding_is_taken_but_the_one_that_follows_from_it(
+    monkeypatch: pytest.MonkeyPatch, encoding: Any
+) -> None:
+    """A maximum, a sign or a refusal would tell of a single holder's share, which has too little noise."""
+    monkeypatch.setattr(Computation, "noised", property(lambda _: None, lambda *_: None), raising=False)
+    model = private()
+    with pytest.raises(RefusedError, match="encoding follows from the guarantee"):
+        run(lambda network: network.run(model, encoding=encoding), protocol=PairwiseMasking())
+
+
+def test_an_entry_that_is_not_finite_counts_as_zero_and_refuses_nothing() -> None:
+    model = private(Sum(lambda rows: np.where(rows < 0.15, np.nan, 5.0)))
+    assert model.noised is not None
+    value = run(lambda network: summed(network, model), protocol=PairwiseMasking())
+    assert abs(value - 200) < 8 * model.noised.variance(5, 5) ** 0.5 < 20
+
+
+class Quiet(NoisedSum):
+    """Noise that is none."""
+
+    def add_noise(self, total: Any, n_holders: int, random_bytes: Any) -> Any:
+        return total
+
+
+def test_noise_of_the_user_s_own_is_refused() -> None:
+    model = private()
+    assert model.noised is not None
+    quiet = Quiet(privacy=model.noised.privacy, dimension=1, rounds=1)
+    model.noised = quiet
+    with pytest.raises(RefusedError, match="none of tacit's"):
+        run(lambda network: summed(network, model), protocol=PairwiseMasking())

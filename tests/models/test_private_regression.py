@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from regressions import fitted, glm_of, ols_of, reference, rows_of_three, sites
 from scipy import special
+from tacit.models import private_regression
 from tacit.models.definition import State
 from tacit.models.errors import DataError, ModelError
 from tacit.models.families import family_of
@@ -254,7 +255,7 @@ def test_intervals_of_a_generalised_linear_model_cover() -> None:
         with_noise.append(covered(found.estimates, truth, found.covariance))
         without.append(covered(found.estimates, truth, found.inverse.matrix))
     assert np.all(np.abs(np.mean(with_noise, axis=0) - 0.95) < 0.045)
-    assert np.all(np.mean(without, axis=0) < 0.8)
+    assert np.all(np.mean(without, axis=0) < 0.85)
 
 
 @pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
@@ -399,10 +400,46 @@ def test_persons_keep_to_their_rows_where_rows_drop_out() -> None:
     kept = part.drop(part.index[[3, 8]])
     found, expected = (contribute(model, rows, Query("moments", {}))["noised"] for rows in (lacking, kept))
     np.testing.assert_array_equal(found, expected)
-    with pytest.raises(DataError, match="missing once it is computed"):
-        contribute(OLS("size ~ np.log(scale(x, 0.5, 1))").with_privacy(BY_PERSON), part, Query("moments", {}))
-    with pytest.raises(PrivacyError, match="names no person"):
-        contribute(model, part.assign(id=None), Query("moments", {}))
+
+
+def test_rows_that_break_what_is_declared_count_as_absent_and_refuse_nothing() -> None:
+    """Whoever writes the formula could else ask about any one row, without noise and uncharged."""
+    part = MANY[0][:40].assign(w=1.0, id=[f"p{i // 2}" for i in range(40)])
+    logarithm = OLS("size ~ np.log(scale(x, 0.5, 1))").with_privacy(BY_PERSON)
+    nobody = part.assign(id=part["id"].where(np.arange(40) >= 3))
+    foreign = OLS("size ~ g", levels={"g": ["a", "b"]}).with_privacy(asked())
+    infinite = OLS("size ~ I(1 / (x - x0))").with_privacy(asked())
+    cases = [
+        (logarithm, part, part[part.x > 0.5]),
+        (OLS("size ~ x").with_privacy(BY_PERSON), nobody, nobody[3:]),
+        (foreign, THREE[0], THREE[0][THREE[0].g.isin(["a", "b"])]),
+        (infinite, part.assign(x0=part.x.iloc[7]), part.assign(x0=part.x.iloc[7]).drop(part.index[7])),
+    ]
+    for model, rows, sound in cases:
+        assert len(sound) < len(rows)
+        found, expected = (contribute(model, some, Query("moments", {}))["noised"] for some in (rows, sound))
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_clipped_sum_does_not_depend_on_how_rows_are_dealt(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = OLS("size ~ x + z").with_privacy(asked())
+    at_once = contribute(model, MANY[0], Query("moments", {}))["noised"]
+    monkeypatch.setattr(private_regression, "NUMBERS_AT_ONCE", 100)
+    np.testing.assert_array_equal(contribute(model, MANY[0], Query("moments", {}))["noised"], at_once)
+
+
+def test_a_fit_that_has_not_settled_says_so() -> None:
+    """Pooled estimates move slowly; where the last round alone would go does not hide it."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=20_000)
+    rows = pd.DataFrame({"x": x, "event": rng.random(20_000) < 1 / (1 + np.exp(5.5 - x))}).astype(float)
+    short, long = (
+        fitted(GLM("event ~ x", "binomial").with_privacy(asked(2), rounds=rounds), [rows])
+        for rounds in (4, 24)
+    )
+    assert not short.converged
+    assert "more rounds" in short.warnings[-1]
+    assert long.converged
 
 
 def test_rows_that_lack_a_value_are_left_out_and_not_counted() -> None:
@@ -463,12 +500,9 @@ def test_declared_transforms_are_taken() -> None:
     np.testing.assert_allclose(fit.estimates, fitted(plain, THREE).estimates, rtol=1e-6)
 
 
-def test_text_without_levels_and_foreign_levels_are_told_at_the_holder() -> None:
+def test_text_without_levels_is_told_at_the_holder() -> None:
     with pytest.raises(DataError, match=r"declare them by levels=\{'g'"):
         contribute(OLS("size ~ g").with_privacy(asked()), THREE[0], Query("moments", {}))
-    model = OLS("size ~ g", levels={"g": ["a", "b"]}).with_privacy(asked())
-    with pytest.raises(DataError, match="none of those declared"):
-        contribute(model, THREE[0], Query("moments", {}))
 
 
 def foreign_queries() -> Iterator[tuple[Private, Query]]:

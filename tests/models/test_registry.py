@@ -192,4 +192,18 @@ def test_every_kind_is_known_by_its_class_alone() -> None:
     assert kind_of(POISSON) == "MaximumLikelihood"
     for genuine in (Sum, OLS, GLM, MaximumLikelihood):
         forged = type(genuine.__name__, (Sum,), {"__module__": genuine.__module__})
-        assert kind_of(forged(len)) == f"{genuine.__module__}:{genuine.__name__}"
+        assert kind_of(forged(len)) == f"{genuine.__module__}:{genuine.__name__}, as sent"
+
+
+def test_a_model_with_a_function_of_its_own_is_none_of_its_class() -> None:
+    altered = OLS("y ~ x")
+    altered.contribution = lambda data, query: {"rows": data}  # type: ignore[method-assign]
+    assert kind_of(altered).endswith("OLS, altered")
+    renamed = type("Named", (Sum,), {"__module__": "numpy.linalg"})
+    assert kind_of(renamed(len)) == "numpy.linalg:Named, as sent"
+
+
+def test_a_definition_of_a_huge_sum_takes_no_memory() -> None:
+    content = Sum(len).with_privacy(Privacy(1, 1e-5, clip=1.0)).definition.parameters
+    with pytest.raises(ModelError):
+        model_from(Definition("Sum", {**content, "shape": [10**12]}), ["builtins:len"])

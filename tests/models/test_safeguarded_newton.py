@@ -97,8 +97,9 @@ def test_every_accepted_point_lowers_the_value() -> None:
 
 
 @settings(deadline=None, derandomize=True, max_examples=40)
-@given(st.floats(-3, 3), st.floats(-3, 3))
+@given(st.floats(-3, 3).filter(lambda a: a == 0 or abs(a) > 1e-6), st.floats(-3, 3))
 def test_from_anywhere_to_a_minimum_never_to_a_saddle(a: float, b: float) -> None:
+    """But from so close beside one that what a step promises is below the rounding of the value: see `_drowns`."""
     last = search(saddle, [a, b])[-1]
     assert last.end in {"stationary", "rounding"}
     np.testing.assert_allclose(np.abs(last.point.parameters), [1, 0], atol=1e-5)

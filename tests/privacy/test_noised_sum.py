@@ -22,7 +22,7 @@ def noised(dimension: int = 3, rounds: int = 1, **options: Any) -> NoisedSum:
 
 
 @settings(deadline=None, derandomize=True, max_examples=50)
-@given(st.integers(1, 10**7), st.floats(-250, 250))
+@given(st.integers(1, 10**7), st.floats(-250, 30))
 def test_the_grid_is_fine_beside_the_clip(dimension: int, log_clip: float) -> None:
     clip = 2.0**log_clip
     bits = noised(dimension, clip=clip).fraction_bits
@@ -73,9 +73,25 @@ def test_all_rounds_together_cost_what_was_asked() -> None:
 
 def test_what_was_not_clipped_is_not_released() -> None:
     form = noised()
-    for total in (np.array([0.1, 0, 0]), np.zeros(4), np.full(3, np.nan), np.full(3, 2.0**60)):
+    for total in (np.array([0.1, 0, 0]), np.zeros(4), np.full(3, np.nan)):
         with pytest.raises(PrivacyError):
             form.add_noise(total, 4, os.urandom)
+
+
+def test_more_rows_than_fit_a_word_are_cut_and_not_told() -> None:
+    """A refusal would tell, without noise, that there are so many."""
+    form = noised()
+    bound, bits = form.encoding(4).grid("noised") or (0, 0)
+    for sign in (-1, 1):
+        cut = form.add_noise(np.full(3, sign * 2.0**60), 4, os.urandom)
+        assert (abs(cut) <= bound).all()
+        assert (sign * cut > 0.9 * bound).all()
+        assert (cut * 2**bits % 1 == 0).all()
+
+
+def test_noise_that_holders_know_is_not_counted_over_rounds() -> None:
+    with pytest.raises(PrivacyError, match="at least 1"):
+        noised(rounds=2, known=0)
 
 
 @pytest.mark.parametrize("rows", [np.zeros(3), np.zeros((2, 4)), np.array([[1.0, np.nan, 0.0]])])
