@@ -3,7 +3,8 @@
 #   make demo                                   three parties on this machine, one fit
 #   make test                                   all checks: at most ten minutes on two cores
 #   make lint|types|torch|examples|unit|ray|build     one of them
-#   make notebook|faults                        the notebook; runs whose processes are killed: minutes more
+#   make notebook|faults                        the notebook; processes that are killed, or are many: minutes more
+#   make faults KILLS=50                        as many runs whose processes are killed at random moments
 #   make unit VENV=.venv-3.13 PYTHON=python3.13    under another interpreter, in an environment of its own
 #   make format|clean|help
 
@@ -12,7 +13,7 @@
 
 VENV := .venv
 RUN := $(VENV)/bin/python
-PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) -m pip install -qq
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) -m pip install -qq --no-compile
 
 # An interpreter named on the command line is taken at its word and checked below. Otherwise: the first one that runs,
 # is new enough and can make an environment (a version manager's shim may be on the PATH and still refuse to run).
@@ -85,8 +86,8 @@ ray: $(VENV)/.installed-dev
 	@$(RUN) -m pytest -q -m "ray and not faults" $$(grep -rl "mark\.ray" tests --include="*.py")
 
 faults: $(VENV)/.installed-dev
-	@echo "==> pytest with processes that are killed"
-	@$(RUN) -m pytest -q -m faults
+	@echo "==> pytest with processes that are killed, or are many"
+	@$(RUN) -m pytest -q -m faults $$(grep -rl "mark\.faults" tests --include="*.py")
 
 # What trains networks. Without it, under another interpreter, their tests are skipped, and pytest says so.
 torch: $(VENV)/.installed-torch

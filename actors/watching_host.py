@@ -19,7 +19,7 @@ from .transport import Peer
 
 PING_SECONDS = 0.5
 SILENCE_SECONDS = 5.0  # longer than a library call that holds the interpreter's lock
-LOADING_SECONDS = 60.0  # while a model is handed out: the libraries it imports hold the lock for long
+LOADING_SECONDS = 15.0  # while a model is handed out: the libraries it imports hold the lock for long
 
 
 class WatchingHost(Host):

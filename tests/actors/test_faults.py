@@ -19,7 +19,7 @@ import tacit
 from tacit.actors.events import Event, Lost, Result
 from tacit.models.poisson import poisson_nll
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
 VALUES = {"a": 1.0, "b": 20.0, "c": 300.0, "d": 4000.0}
 COUNTS = {

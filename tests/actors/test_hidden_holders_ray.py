@@ -18,7 +18,7 @@ import tacit
 from tacit.models.poisson import poisson_nll
 from tacit.models.total import pooled
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
 NOT_SHOWN = (
     "latipsoh"  # every process imports this module, so what is searched for stands here in reverse only

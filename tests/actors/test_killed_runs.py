@@ -22,7 +22,7 @@ from tacit.actors.events import Event, Pass
 
 pytestmark = pytest.mark.ray
 
-KILLS = 50
+KILLS = int(os.environ.get("KILLS", "16"))  # of which each takes about ten seconds
 VICTIMS = ("coordinator", "a", "c", "repository")  # a and b share a process
 ROWS = {name: np.random.default_rng(7 + number).gamma(3.0, 2.0, 40) for number, name in enumerate("abc")}
 

@@ -12,7 +12,7 @@ import ray
 import tacit
 from numpy.typing import NDArray
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
 SHORT = tacit.RingPaillier(key_bits=2048, masks=False)
 LONG = 20_000  # 160 kB: beside the header, through shared memory
