@@ -25,20 +25,15 @@ from ray import cloudpickle
 from ray.exceptions import RayActorError, RayTaskError
 
 from ..models.definition import Model
-from ..models.errors import ModelError
 from ..models.provenance import Provenance
 from ..models.stepwise import Stepwise
-from ..models.sum import Sum
-from ..privacy.errors import PrivacyError
 from ..privacy.guarantee import Privacy
-from ..privacy.noised_sum import NoisedSum
 from ..protocols.errors import SetupError
 from ..protocols.party import AGGREGATOR, COORDINATOR
 from ..protocols.plan_table import Plan
 from ..protocols.planning import Wish
 from ..protocols.protocol import Protocol, check_encoding
 from ..protocols.ring_paillier import RingPaillier
-from ..records.catalogue import check_name
 from ..records.model_store import ModelStore
 from ..records.policy import Policy, policies_of
 from ..serialization.encoding_parameters import AutoRange
@@ -50,6 +45,7 @@ from .errors import ClosedError, HoldersLostWarning, PeerUnreachableError, SumWa
 from .events import Event, Failure, Result
 from .holder_host import share_out
 from .progress import Expected, OnEvent, following, waiting
+from .question import Situation, encoding_of, kept_as, question, sum_question
 from .repository import REPOSITORY, Repository
 
 R = TypeVar("R")
@@ -300,8 +296,8 @@ class Federation:
         SumWarning
             If values were clipped, as `Quantized` does, or wrong messages corrected.
         """
-        question = self._question(function, at, encoding, privacy, shape)
-        return self._array(self._wait(*question, on_event))
+        asked = sum_question(self._situation, function, at, encoding, privacy=privacy, shape=shape)
+        return self._array(self._wait(*asked, on_event))
 
     async def asum(
         self,
@@ -314,8 +310,8 @@ class Federation:
         on_event: OnEvent | None = None,
     ) -> NDArray[Any]:
         """Return what `sum` does: its asynchronous twin."""
-        question = self._question(function, at, encoding, privacy, shape)
-        return self._array(await self._await(*question, on_event))
+        asked = sum_question(self._situation, function, at, encoding, privacy=privacy, shape=shape)
+        return self._array(await self._await(*asked, on_event))
 
     def fit(
         self,
@@ -376,8 +372,8 @@ class Federation:
         RecordError
             If a checkpoint cannot be written or read, or another run writes under its name.
         """
-        model, encoding = self._asked(model, encoding, privacy, cov_type)
-        kept = _kept(checkpoint, every, resume)
+        model, encoding = question(self._situation, model, encoding, privacy, cov_type)
+        kept = kept_as(checkpoint, every, resume)
         fit: R = self._fit(model, self._wait(model, encoding, on_event, kept), encoding)
         return fit
 
@@ -394,8 +390,8 @@ class Federation:
         on_event: OnEvent | None = None,
     ) -> R:
         """Fit a model as `fit` does: its asynchronous twin."""
-        model, encoding = self._asked(model, encoding, privacy, cov_type)
-        kept = _kept(checkpoint, every, resume)
+        model, encoding = question(self._situation, model, encoding, privacy, cov_type)
+        kept = kept_as(checkpoint, every, resume)
         fit: R = self._fit(model, await self._await(model, encoding, on_event, kept), encoding)
         return fit
 
@@ -422,7 +418,7 @@ class Federation:
             If no protocol meets the wish.
         """
         with waiting("measuring this machine …"):
-            return self.choice.plan(model, len(self.holders), _encoding_of(model, encoding))
+            return self.choice.plan(model, len(self.holders), encoding_of(model, encoding))
 
     @property
     def protocol(self) -> Protocol[Any] | Literal["auto"]:
@@ -524,39 +520,9 @@ class Federation:
 
     # How it is carried out
 
-    def _question(
-        self,
-        function: Callable[..., Any],
-        at: Any,
-        encoding: Message | None,
-        privacy: Privacy | None,
-        shape: tuple[int, ...],
-    ) -> tuple[Sum, Message | None]:
-        """Return a sum, and its encoding."""
-        if privacy is None and shape != ():
-            raise SetupError("shape is of one record's entry under privacy: leave it out")
-        return self._asked(Sum(function, at, like=np.zeros(shape)), encoding, privacy, "nonrobust")
-
-    def _asked(
-        self, model: Any, encoding: Message | None, privacy: Privacy | None, cov_type: str
-    ) -> tuple[Any, Message | None]:
-        """Return a model with the covariance and under the privacy that are asked for, and its encoding."""
-        model = _with_cov_type(model, cov_type)
-        if privacy is not None:
-            model = _with_privacy(model, privacy)
-        noised: NoisedSum | None = getattr(model, "noised", None)
-        if noised is None:
-            return model, _encoding_of(model, encoding)
-        if encoding is not None:
-            raise PrivacyError("privacy comes with its own grid, on which the noise lies: leave encoding out")
-        if self.choice.at_most is not None:
-            raise PrivacyError(
-                "how much noise each holder adds depends on how many they are, which at_most= keeps from the "
-                "coordinator: choose a protocol without it"
-            )
-        n_holders = len(self.holders)
-        noised.plan(n_holders)  # which refuses what cannot be
-        return model, noised.encoding(n_holders)
+    @property
+    def _situation(self) -> Situation:
+        return Situation(self.choice, len(self.holders))
 
     def _start(
         self, model: Any, encoding: Message | None, kept: Kept | None
@@ -686,47 +652,6 @@ class Federation:
             trust=str(protocol.trust),
             warnings=[*_remarks_on_losses(result), *result.remarks, *unnamed],
         )
-
-
-def _encoding_of(model: Any, encoding: Message | None) -> Message | None:
-    """Return the encoding that is asked for, or else the one that the model brings along."""
-    return getattr(model, "default_encoding", None) if encoding is None else encoding
-
-
-def _kept(checkpoint: str | None, every: Any, resume: bool) -> Kept | None:
-    """Return how a run is kept.
-
-    Raises
-    ------
-    SetupError, RecordError
-        If the options or the name cannot be used.
-    """
-    if checkpoint is None:
-        if every != 1 or not resume:
-            raise SetupError("every= and resume= go with checkpoint=, the name under which the run is kept")
-        return None
-    check_name(checkpoint)
-    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-        raise SetupError("every is a whole number of steps from 1")
-    return Kept(checkpoint, every, resume)
-
-
-def _with_cov_type(model: Any, cov_type: str) -> Any:
-    """Return the model with another covariance than its own, where one is asked for."""
-    if cov_type == "nonrobust":
-        return model
-    if not hasattr(model, "with_cov_type"):
-        raise ModelError(f"a {type(model).__name__} has no covariance {cov_type!r}: leave cov_type out")
-    return model.with_cov_type(cov_type)
-
-
-def _with_privacy(model: Any, privacy: Privacy) -> Any:
-    """Return the model under privacy, if there is such a thing."""
-    if not hasattr(model, "with_privacy"):
-        raise PrivacyError(
-            f"there is no {type(model).__name__} under privacy: take GLM, OLS or NeuralNetwork"
-        )
-    return model.with_privacy(privacy)
 
 
 @contextlib.contextmanager
