@@ -5,7 +5,7 @@ trained on to be recognised. Then without: every round each holder trains on its
 changes is revealed. One holder is killed on the way, which Ray reports, and the other nine go on. Expect about 98 %,
 within a point of the same network trained on all pictures in one place, and each holder alone far below.
 
-Takes less than half a minute; needs tacit[torch,privacy] and scikit-learn. The network under privacy, its clip, rate
+Takes about a minute; needs tacit[torch,privacy] and scikit-learn. The network under privacy, its clip, rate
 and rounds were found by trying many on this very data set, which is public; on private rows that would cost privacy.
 """
 
