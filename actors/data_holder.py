@@ -178,9 +178,8 @@ class DataHolder(Participant):
         if arrays.keys() != {"noised"}:
             raise PrivacyError(f"under privacy a model releases one noised vector, not {sorted(arrays)}")
         n_holders = len(roster_of(invitation).holders)
-        if invitation.encoding != noised.encoding(
-            n_holders
-        ):  # any other would tell of single holders' shares
+        expected = noised.encoding(n_holders)
+        if invitation.encoding != expected:  # any other would tell of single holders' shares
             raise Declined(
                 NOT_ALLOWED, "under privacy the encoding follows from the guarantee, and this is another"
             )

@@ -345,7 +345,7 @@ class Federation:
             the same repository, goes on from the last one, to the same bits; `warnings` of the fit say so. A run that
             came to its end is not taken up: then the call begins anew. The two latest checkpoints are there.
         every : int
-            A checkpoint after so many steps (iterations, of a network rounds).
+            A checkpoint after so many steps (iterations, of a network rounds); the same when a run is taken up.
         resume : bool
             False begins anew in any case.
         on_event : callable, optional

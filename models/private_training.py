@@ -23,7 +23,7 @@ from ..serialization.session_messages import Query
 from .errors import ModelError
 from .total import Arrays
 from .training import RoundRecord, Score, TrainingState, Vector
-from .training_rounds import ROUND, START, Rounds, Trained
+from .training_rounds import ROUND, START, Rounds, Trained, query_of
 
 LEAST_COUNT = 3  # standard deviations of its noise that a count must reach
 
@@ -78,13 +78,7 @@ class PrivateRounds(Rounds):
             If the network diverges, or the state to continue from is of a training without privacy.
         """
         while state.iteration < self.recipe.rounds:
-            number = state.iteration + 1
-            arrays = {
-                "weights": state.parameters,
-                "round": np.asarray(number),
-                "exponent": np.asarray(state.exponent),
-            }
-            state = self._moved(state, await self.total(Query(ROUND, arrays)))
+            state = self._moved(state, await self.total(query_of(ROUND, state)))
             yield state
         counted = state.records[-1 if self._by_holder else 0].rows
         yield Trained(state, state, Score(rows=counted), Score())

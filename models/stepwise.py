@@ -1,4 +1,4 @@
-"""What all fits have in common that came about step by step: how many holders were there at each step, and a plot."""
+"""What all fits have in common that came about step by step: how many holders were there at each step."""
 
 from __future__ import annotations
 

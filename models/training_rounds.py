@@ -117,7 +117,7 @@ class Rounds:
     async def _round(self, state: TrainingState) -> Arrays:
         number = state.iteration + 1
         try:
-            return await self.total(_query(ROUND, state, number))
+            return await self.total(query_of(ROUND, state, may_fail=True))
         except EvaluationError:
             raise ModelError(
                 f"in round {number} the network diverged at some holder (unnamed): lower the learning rate, or "
@@ -165,7 +165,7 @@ class Rounds:
         )
 
     async def _evaluated(self, state: TrainingState) -> tuple[TrainingState, Arrays]:
-        sums = await self.total(_query(EVALUATE, state, state.iteration))
+        sums = await self.total(query_of(EVALUATE, state))
         return self._judged(state, sums), sums
 
 
@@ -184,10 +184,11 @@ def _trained(last: TrainingState, chosen: TrainingState, sums: Arrays) -> Traine
     return Trained(last, chosen, score, held_out)
 
 
-def _query(step: str, state: TrainingState, number: int) -> Query:
+def query_of(step: str, state: TrainingState, *, may_fail: bool = False) -> Query:
+    """Return what holders are asked about a state's network: a round counts as the one after it."""
     arrays = {
         "weights": state.parameters,
-        "round": np.asarray(number),
+        "round": np.asarray(state.iteration + (step == ROUND)),
         "exponent": np.asarray(state.exponent),
     }
-    return Query(step, arrays, may_fail=step == ROUND)
+    return Query(step, arrays, may_fail=may_fail)
