@@ -29,6 +29,7 @@ from .repository import ModelRepository
 
 START_SECONDS = 120.0
 LEAVE_SECONDS = 2.0
+TIMED_OUT = "timed out during startup"  # what Ray says of it
 
 _GROUPS = {"control": 8}
 
@@ -80,13 +81,21 @@ def start_ray(user: str) -> None:
 def _start_own_ray() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
-    )
+    options: dict[str, Any] = {
+        "address": "local",
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "configure_logging": True,
+    }
+    try:
+        ray.init(**options)
+    except Exception as error:
+        # Ray waits half a minute for its own processes and no longer, which a busy machine may need twice.
+        if TIMED_OUT not in str(error):
+            raise
+        ray.shutdown()
+        ray.init(**options)
 
 
 def stop_ray(user: str) -> None:

@@ -16,10 +16,13 @@ class FakeRay:
         self.n_started = 0
         self.running = False
         self.options: dict[str, Any] = {}
+        self.troubles: list[str] = []
 
     def init(self, **options: Any) -> None:
         self.options = options
         self.n_started += 1
+        if self.troubles:
+            raise RuntimeError(self.troubles.pop())
         self.running = True
 
     def shutdown(self) -> None:
@@ -53,6 +56,20 @@ def test_own_ray_is_local_and_quiet(fake: FakeRay) -> None:
     cluster.start_ray("one")
     assert fake.options["address"] == "local"  # else it may join somebody else's cluster
     assert fake.options["log_to_driver"] is fake.options["include_dashboard"] is False
+
+
+def test_own_ray_that_is_late_is_started_once_more(fake: FakeRay) -> None:
+    fake.troubles = ["The current node timed out during startup."]
+    cluster.start_ray("one")
+    assert fake.running
+    assert fake.n_started == 2
+
+
+@pytest.mark.parametrize("troubles", [["no such port"], ["node timed out during startup"] * 2])
+def test_other_trouble_with_ray_is_told(fake: FakeRay, troubles: list[str]) -> None:
+    fake.troubles = list(troubles)
+    with pytest.raises(RuntimeError, match=troubles[0]):
+        cluster.start_ray("one")
 
 
 def test_running_ray_is_used_and_not_stopped(fake: FakeRay) -> None:
