@@ -87,7 +87,7 @@ def model_from(definition: Definition, importable: Collection[str] = ()) -> Any:
 
 def _own(name: str, parameters: Mapping[str, Any], importable: Collection[str]) -> Any:
     """Return a model of the holder's side by its importable name."""
-    make = _imported(name, importable)
+    make = imported(name, importable)
     try:
         model = make(**parameters)
     except Exception as error:  # noqa: BLE001 - the holder's own code; a text may hold values
@@ -97,8 +97,14 @@ def _own(name: str, parameters: Mapping[str, Any], importable: Collection[str]) 
     return model
 
 
-def _imported(name: str, importable: Collection[str]) -> Callable[..., Any]:
-    """Import what has an allowed name."""
+def imported(name: str, importable: Collection[str]) -> Callable[..., Any]:
+    """Import a class or function by its name, "package.module:name", if that is among those allowed.
+
+    Raises
+    ------
+    ModelError
+        If it is not, or cannot be imported, or is neither.
+    """
     if name not in importable or not is_importable_name(name):
         raise ModelError(f"{name!r} is no kind of model, and no name that may be imported here")
     module, _, path = name.partition(":")
@@ -122,7 +128,7 @@ def _function(described: Mapping[str, Any], importable: Collection[str]) -> Call
     allowed = next((each for each in importable if each.replace(":", ".") == name), None)
     if allowed is None:
         raise ModelError(f"the function {name!r} may not be imported here")
-    function = _imported(allowed, importable)
+    function = imported(allowed, importable)
     if fingerprint(function) != described:
         raise ModelError(f"the function {name} is another one here: install the version that is asked for")
     return function
