@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Literal, cast
@@ -46,8 +46,12 @@ TABLES = ("title", "form", "party", "protocol", "analysis", "encoding", "rules",
 PROTOCOLS: Mapping[str, type[Protocol[Any]]] = {
     kind.__name__: kind for kind in (RingPaillier, PairwiseMasking, SecretSharing, AdditiveSharing)
 }
-ENCODINGS: Mapping[str, type[EncodingParameters]] = {
-    kind.__name__: kind for kind in (ExactFloat, FixedPoint, Quantized, AutoRange, Integers)
+ENCODINGS: Mapping[str, Callable[..., EncodingParameters]] = {
+    "ExactFloat": ExactFloat,
+    "FixedPoint": FixedPoint,
+    "Quantized": Quantized,
+    "AutoRange": AutoRange,
+    "Integers": Integers,
 }
 
 
