@@ -45,7 +45,11 @@ LAYERS = {
         matplotlib="plotting.py",
     ),
     "records": layer(
-        FOUR, "numpy pandas cryptography fsspec filelock sqlalchemy safetensors securesystemslib jwt"
+        FOUR,
+        "numpy pandas cryptography fsspec filelock safetensors securesystemslib jwt",
+        sqlalchemy="sql_source.py",
+        psycopg="sql_source.py",
+        pyarrow="data_source.py",
     ),
     "actors": layer(f"{FOUR} records", "ray numpy", cryptography="links*.py", rich="progress.py"),
     "cli": layer(f"{FOUR} records actors", "typer rich"),
