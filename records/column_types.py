@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..models.errors import DataError
 from .toml_tables import Table
@@ -85,7 +85,7 @@ class ColumnTypes:
 def _converted(column: pd.Series[Any], dtype: str, source: str) -> pd.Series[Any]:
     """Return a column as another type, the same values."""
     try:
-        converted: pd.Series[Any] = column.to_frame().astype(dtype).iloc[:, 0]
+        converted: pd.Series[Any] = column.astype(cast(Any, dtype))
         if dtype not in ("int64", "bool") or bool(
             (converted == column).all()
         ):  # 2.5 is not 2, and "no" is not true
