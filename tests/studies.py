@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tacit.protocols.key_agreement import Identity
-from tacit.records.identity_file import as_toml
+from tacit.records.identity_file import as_toml, make_identity
 
 HOLDERS = ("north", "east", "south")
 PARTIES = (("coordinator", "coordinator"), *((name, "holder") for name in HOLDERS))
@@ -55,4 +55,10 @@ address = "{address}"
 def write_study(folder: Path, text: str | None = None) -> Path:
     path = folder / "study.toml"
     path.write_text(study_text() if text is None else text)
+    return path
+
+
+def write_identity(folder: Path, name: str, kind: str) -> Path:
+    path = folder / f"{name}.identity"
+    make_identity(path, name, kind, lambda n: secret_of(name)[:n])
     return path

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from studies import identity_of, parties_text, secret_of, study_text, write_study
+from studies import identity_of, parties_text, secret_of, study_text, write_identity, write_study
 from tacit.records.budget import Budget
 from tacit.records.data_source import CsvSource
 from tacit.records.errors import RecordError
@@ -29,7 +29,7 @@ COORDINATOR = HOLDER.replace("north", "coordinator").partition("[data")[0]
 def folder(tmp_path: Path) -> Path:
     write_study(tmp_path, study_text(rest="[rules]\nminimum_rows = 20"))
     for name, kind in (("north", "holder"), ("coordinator", "coordinator")):
-        make_identity(tmp_path / f"{name}.identity", name, kind, lambda n, name=name: secret_of(name)[:n])
+        write_identity(tmp_path, name, kind)
     (tmp_path / "rows.csv").write_text("count,spray\n1,A\n2,B\n")
     return tmp_path
 
