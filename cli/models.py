@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +12,8 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+
+from .telling import print_json, told
 
 if TYPE_CHECKING:
     from ..records.catalogue import Version
@@ -70,10 +70,10 @@ def list_models(
     A version is pending while fewer holders have co-signed than its card asks
     for; it is then neither predicted from nor exported.
     """
-    with _told():
+    with told():
         listed = _open(repository, key_file).listing(name)
     if as_json:
-        _print_json([version.to_dict() for version in listed])
+        print_json([version.to_dict() for version in listed])
         return
     table = Table("name", "version", "status", "co-signed", "tags", "signed by", box=SIMPLE_HEAD)
     for version in listed:
@@ -94,12 +94,12 @@ def show(
     For a fit its table of estimates follows, unless the version is pending.
     With --json the whole card is printed, as it was signed.
     """
-    with _told():
+    with told():
         store = _open(repository, key_file)
         found, card = store.find(name, _numbered(version)), store.card(name, _numbered(version))
         summary = _summary(store, found)
     if as_json:
-        _print_json({**found.to_dict(), "card": json.loads(store.card_bytes(found))})
+        print_json({**found.to_dict(), "card": json.loads(store.card_bytes(found))})
         return
     table = Table(show_header=False, box=None)
     table.add_column(no_wrap=True)
@@ -136,11 +136,11 @@ def verify(  # noqa: PLR0917 - typer makes options of them
     """
     from ..records.verification import verify as verify_store  # noqa: PLC0415
 
-    with _told():
+    with told():
         heads = None if remembered is None else _heads(remembered)
         checked = verify_store(_open(repository, key_file), name, trusted=trusted or (), remembered=heads)
     if as_json:
-        _print_json(checked.to_dict())
+        print_json(checked.to_dict())
     else:
         console = Console()
         console.print(
@@ -185,7 +185,7 @@ def predict(  # noqa: PLR0917 - typer makes options of them
     """
     from ..records.rows import as_csv, as_lists, read_rows  # noqa: PLC0415
 
-    with _told():
+    with told():
         architecture = None if module is None else _imported(module)
         predicted = _open(repository, key_file).predict(
             name, read_rows(rows), _numbered(version), architecture
@@ -212,7 +212,7 @@ def export(  # noqa: PLR0917 - typer makes options of them
     envelope.json: the card with all signatures, as other tools for DSSE
     (in-toto, TUF) read it. inclusion.json: the proof that it is in the log.
     """
-    with _told():
+    with told():
         files = _open(repository, key_file).files_of(name, _numbered(version))
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in files.items():
@@ -220,23 +220,9 @@ def export(  # noqa: PLR0917 - typer makes options of them
             (folder / file).write_bytes(octets)
     written = sorted(str(folder / file) for file in files)
     if as_json:
-        _print_json(written)
+        print_json(written)
     else:
         typer.echo("\n".join(written))
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Tell an error of ours in one line, and end with status 1."""
-    from .. import TacitError  # noqa: PLC0415
-
-    try:
-        yield
-    except (TacitError, OSError) as error:
-        Console(stderr=True).print(
-            f"{type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True
-        )
-        raise typer.Exit(1) from None
 
 
 def _open(repository: str, key_file: Path | None) -> ModelStore:
@@ -302,7 +288,3 @@ def _summary(store: ModelStore, version: Version) -> str:
         return str(restored_fit(store.load(version.name, version.version)).summary())
     except ModelError:
         return ""
-
-
-def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2))
