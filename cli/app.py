@@ -6,6 +6,7 @@ import typer
 
 from .attack import attack
 from .demo import demo
+from .keys import keys
 from .models import models
 
 app = typer.Typer(
@@ -22,3 +23,4 @@ app = typer.Typer(
 app.command(name="demo")(demo)
 app.command(name="attack")(attack)
 app.add_typer(models, name="models")
+app.add_typer(keys, name="keys")
