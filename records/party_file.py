@@ -127,7 +127,15 @@ class PartyFile:
         )
 
     def source(self) -> DataSource:
-        """Return the source that the study's question is about."""
+        """Return the source that the study's question is about.
+
+        Raises
+        ------
+        RecordError
+            If there is none, at a party that is no holder.
+        """
+        if self.study.data not in self.sources:
+            raise RecordError(f"{self.path} describes no source {self.study.data!r}: only holders need one")
         return self.sources[self.study.data]
 
     def to_dict(self) -> dict[str, Any]:

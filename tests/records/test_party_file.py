@@ -90,6 +90,8 @@ def test_coordinator_keeps_a_repository_and_no_rows(folder: Path) -> None:
     party = read(folder, COORDINATOR + rest)
     assert party.repository == RepositoryPlace(str(folder / "repository"), folder / "key", None)
     assert party.sources == {}
+    with pytest.raises(RecordError, match="describes no source 'sprays': only holders need one"):
+        party.source()
     remote = read(folder, COORDINATOR + '[repository]\nfolder = "s3://bucket/models"').repository
     assert remote is not None
     assert remote.folder == "s3://bucket/models"
