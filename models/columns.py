@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 Numbers: TypeAlias = NDArray[np.float64]
 Texts: TypeAlias = NDArray[np.object_]  # of levels; None where missing
+Objects: TypeAlias = NDArray[np.object_]  # as they are given
 
+NUMBER_KINDS = "biuf"
 _EXACT = 2**53  # beyond it a float64 does not hold every integer
 
 
@@ -87,6 +89,26 @@ class Frame:
         """
         return np.empty(0, dtype=object) if self._data is None else _levels(self._series(name), name)
 
+    def objects(self, name: str) -> Objects:
+        """Return a column as it is given, whatever it holds.
+
+        Raises
+        ------
+        DataError
+            If there is no such column.
+        """
+        return np.asarray([] if self._data is None else self._series(name), dtype=np.object_)
+
+    def is_of_numbers(self, name: str) -> bool:
+        """Whether a column holds numbers or truth values by its dtype, whatever its values.
+
+        Raises
+        ------
+        DataError
+            If there is no such column.
+        """
+        return self._data is None or self._series(name).dtype.kind in NUMBER_KINDS
+
     def categories(self, name: str) -> list[Level]:
         """Return the categories of a column in their order; none if it is no pandas Categorical."""
         series = None if self._data is None else self._series(name)
@@ -106,7 +128,7 @@ class Frame:
 
 
 def _column(series: pd.Series[Any], name: str) -> Numbers | Texts:
-    if series.dtype.kind in "biuf":
+    if series.dtype.kind in NUMBER_KINDS:
         return _numbers(series, name)
     if series.dtype.kind != "O":  # of Categorical too, and of pandas' own texts
         raise DataError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .columns import NUMBER_KINDS
 from .errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class Rows:
         chosen = torch.from_numpy(indices)
         return Rows(tuple(part[chosen] for part in self.inputs), self.targets[chosen], self.columns)
 
+    def blank(self, n_rows: int) -> Rows:
+        """Return rows of the same form with zeros for all values: what fails at them fails whatever the rows are."""
+        inputs = tuple(part.new_zeros((n_rows, *part.shape[1:])) for part in self.inputs)
+        return Rows(inputs, self.targets.new_zeros((n_rows, *self.targets.shape[1:])), self.columns)
+
     def split(self, fraction: float | None, generator: np.random.Generator) -> tuple[Rows, Rows]:
         """Return the rows to train on, and those held out: the whole part of `fraction` of them, at random."""
         order = generator.permutation(len(self))
@@ -82,6 +88,33 @@ class FrameColumns:
         DataError
             If columns are missing, or hold no numbers.
         """
+        names = self._names(data)
+        try:
+            return data[list(names)].to_numpy(dtype=dtype), tuple(map(str, names))
+        except (TypeError, ValueError):
+            raise DataError(
+                "a column of X holds no numbers: encode it, the same way at every holder"
+            ) from None
+
+    def present(self, data: pd.DataFrame) -> NDArray[np.bool_]:
+        """Return which rows of a data frame have a value of everything, where X and y are numbers by their dtype.
+
+        Raises
+        ------
+        DataError
+            If columns are missing, or their dtype is not one of numbers, whatever they hold.
+        """
+        used = [*self._names(data), self.target]
+        if self.target not in data.columns:
+            raise DataError(f"the data frame has no column {self.target}, the model's target")
+        for name, dtype in data[used].dtypes.items():
+            if dtype.kind not in NUMBER_KINDS:
+                raise DataError(
+                    f"the column {name} holds {dtype}: convert it to numbers, the same way at every holder"
+                )
+        return np.asarray(data[used].notna().to_numpy().all(axis=1))
+
+    def _names(self, data: pd.DataFrame) -> tuple[str, ...]:
         if not hasattr(data, "columns"):
             raise DataError(
                 f"the rows are {type(data).__name__}, not a data frame, which the model's target= asks for"
@@ -90,12 +123,7 @@ class FrameColumns:
         missing = [str(name) for name in names if name not in data.columns]
         if missing:
             raise DataError(f"the data frame has no column {', '.join(missing)}")
-        try:
-            return data[list(names)].to_numpy(dtype=dtype), tuple(map(str, names))
-        except (TypeError, ValueError):
-            raise DataError(
-                "a column of X holds no numbers: encode it, the same way at every holder"
-            ) from None
+        return names
 
 
 def rows_of(data: Any, columns: FrameColumns, dtype: np.dtype[Any], targets: Targets) -> Rows:
@@ -117,6 +145,48 @@ def rows_of(data: Any, columns: FrameColumns, dtype: np.dtype[Any], targets: Tar
     DataError
         If the data have another form, or values that are missing or not finite.
     """
+    rows = _as_given(data, columns, dtype)
+    for part, name in [*((part, "X") for part in rows.inputs), (rows.targets, "y")]:
+        _check_finite(part, name)
+    if not _are_targets(rows.targets, targets).all():
+        raise DataError("y has fractions, and the loss takes numbers of classes: 0, 1, …")
+    return _with_targets(rows, dtype, targets)
+
+
+def sound_rows_of(
+    data: Any, columns: FrameColumns, dtype: np.dtype[Any], targets: Targets
+) -> tuple[Rows, NDArray[np.int64]]:
+    """Return those rows that `rows_of` would not refuse, and their places: under privacy others count as absent.
+
+    A refusal that depends on a value would tell, without noise, that there is such a row. So the form of the data is
+    judged by what it is whatever the rows.
+
+    Raises
+    ------
+    DataError
+        If the data have another form, or their dtype is not fixed (a list, a column of objects).
+    """
+    places = None
+    if columns.target is None:
+        inputs, y = _of_pair(data)
+        if not all(isinstance(part, np.ndarray) or hasattr(part, "detach") for part in (*inputs, y)):
+            raise DataError(
+                "under privacy X and y are arrays or tensors: of what kind a list is depends on its rows"
+            )
+    else:
+        present = columns.present(data)
+        data, places = data[present], np.flatnonzero(present)
+    with np.errstate(over="ignore"):
+        rows = _as_given(data, columns, dtype)
+    sound = _are_targets(rows.targets, targets)
+    for part in (*rows.inputs, rows.targets):
+        sound &= part.isfinite().flatten(1).all(dim=1) if part.ndim > 1 else part.isfinite()
+    chosen: NDArray[np.int64] = np.flatnonzero(sound.numpy())
+    return _with_targets(rows.take(chosen), dtype, targets), chosen if places is None else places[chosen]
+
+
+def _as_given(data: Any, columns: FrameColumns, dtype: np.dtype[Any]) -> Rows:
+    """Return all rows, whatever their values."""
     names: tuple[str, ...] = ()
     if columns.target is None:
         inputs, y = _of_pair(data)
@@ -127,18 +197,41 @@ def rows_of(data: Any, columns: FrameColumns, dtype: np.dtype[Any], targets: Tar
     found = _tensor(y, dtype, "y")
     if any(len(part) != len(found) for part in tensors):
         raise DataError("X and y have different numbers of rows")
+    return Rows(tensors, found, names)
+
+
+def _are_targets(found: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """Return which rows' targets are whole numbers, if they are numbers of classes."""
+    import torch  # noqa: PLC0415
+
+    if targets == "classes" and found.ndim == 1 and found.is_floating_point():
+        return found == found.trunc()
+    return torch.ones(len(found), dtype=torch.bool)
+
+
+def _with_targets(rows: Rows, dtype: np.dtype[Any], targets: Targets) -> Rows:
+    """Return the rows with targets of the kind that the loss takes."""
+    found = rows.targets
     if targets == "classes" and found.ndim == 1:
-        found = _class_numbers(found)
+        found = found.long()
     elif targets == "numbers":
         found = _tensor(found.double(), dtype, "y")
-    return Rows(tensors, found, names)
+    return replace(rows, targets=found)
 
 
 def inputs_of(data: Any, columns: FrameColumns, dtype: np.dtype[Any]) -> tuple[torch.Tensor, ...]:
     """Return rows to predict as tensors: X, or a data frame where the model has a target."""
     if columns.target is not None and hasattr(data, "columns"):
         data, _ = columns.of(data, dtype)
-    return tuple(_tensor(part, dtype, "X") for part in (data if isinstance(data, tuple) else (data,)))
+    tensors = tuple(_tensor(part, dtype, "X") for part in (data if isinstance(data, tuple) else (data,)))
+    for part in tensors:
+        _check_finite(part, "X")
+    return tensors
+
+
+def _check_finite(part: torch.Tensor, name: str) -> None:
+    if not part.isfinite().all():
+        raise DataError(f"{name} has values that are missing or not finite: leave out or impute those rows")
 
 
 def _column(data: pd.DataFrame, name: str) -> Any:
@@ -162,19 +255,10 @@ def _tensor(values: Any, dtype: np.dtype[Any], name: str) -> torch.Tensor:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().numpy()
     array = np.asarray(values)
-    if array.dtype.kind not in "biuf" or not array.ndim:
+    if array.dtype.kind not in NUMBER_KINDS or not array.ndim:
         raise DataError(f"{name} is an array of {array.dtype}{array.shape}: give numbers, a row each")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DataError(f"{name} has values that are missing or not finite: leave out or impute those rows")
     wanted = dtype if array.dtype.kind in "fb" or array.dtype == np.uint8 else np.dtype(np.int64)
     return torch.from_numpy(np.array(array, dtype=wanted))
-
-
-def _class_numbers(targets: torch.Tensor) -> torch.Tensor:
-    numbers = targets.long()
-    if not bool((numbers == targets).all()):
-        raise DataError("y has fractions, and the loss takes numbers of classes: 0, 1, …")
-    return numbers
 
 
 # Whether all holders' rows have one form, told by sums alone.

@@ -17,7 +17,6 @@ from .design import Design
 from .design_agreement import DesignAgreement, column_names
 from .design_schema import Schema
 from .errors import DataError
-from .formula_functions import is_text
 from .transform_sums import waiting
 
 
@@ -71,20 +70,25 @@ def _with_declared_states(schema: Schema) -> Schema:
 
 
 def check_numbers(design: Design, data: Any) -> None:
-    """Check that the columns without declared levels are numbers in these rows.
+    """Check that what is read as numbers is a column of numbers, by its dtype: values would tell of rows.
 
     Raises
     ------
     DataError
-        If one is text; it is named.
+        If one holds something else; it is named.
     """
-    frame = Frame(data)
-    for factor in design.schema.factors:
-        name = factor.expression.column
-        if factor.kind != "column" or name is None or factor.text in design.schema.levels:
-            continue
-        if is_text(frame.column(name)):
+    frame, schema = Frame(data), design.schema
+    undeclared = [
+        factor.expression.column
+        for factor in schema.factors
+        if factor.kind == "column" and factor.text not in schema.levels
+    ]
+    for name in filter(None, undeclared):
+        if not frame.is_of_numbers(name):
             raise DataError(
-                f"{name!r} is text, and under privacy its levels cannot be found out: declare them by "
-                f"levels={{{name!r}: [...]}}"
+                f"{name!r} is text or of mixed objects, and under privacy its levels cannot be found out: declare them "
+                f"by levels={{{name!r}: [...]}}, or convert it to numbers"
             )
+    for name in filter(None, (part.column for part in schema.besides)):
+        if not frame.is_of_numbers(name):
+            raise DataError(f"{name!r} is text or of mixed objects: convert it to numbers")

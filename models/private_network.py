@@ -4,6 +4,10 @@ Records and persons are protected in single steps (aggregation "fedsgd"): each o
 releases the sum. Holders are protected in any round: a holder's whole change, or mean gradient, is clipped. All holders
 then weigh the same, since rows are not counted. See `private_training` for the coordinator's side.
 
+A row that the training cannot use, because of a missing or infinite value, a target that is none of the classes, or no
+person, counts as absent: to refuse would tell, exactly and uncharged, that there is one. What is wrong with the data
+whatever its rows (its columns, dtypes, shapes) is an error at the holder, as is a module or loss that fails at zeros.
+
 Who learns what: the coordinator and the holders the noised sums, one a round and, for records and persons, one at the
 start that counts them. Nothing else is released: no losses, hits, buffers, or counts of what was clipped.
 
@@ -14,6 +18,7 @@ M. Abadi et al., CCS 2016 (DP-SGD); B. McMahan et al., ICLR 2018 (clipped change
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..privacy.clipping import rows_by_person
+from ..privacy.clipping import numbers_of_persons
 from ..privacy.errors import PrivacyError
 from ..privacy.guarantee import Privacy
 from ..privacy.noised_sum import NoisedSum
@@ -29,8 +34,8 @@ from .errors import ModelError
 from .neural_network_holder import Holder, Task
 from .neural_network_local import Loss
 from .neural_network_module import Layout
-from .neural_network_rows import FrameColumns, Rows, rows_of
-from .private_network_gradients import check_layers, clipped_gradients
+from .neural_network_rows import FrameColumns, Rows, sound_rows_of
+from .private_network_gradients import check_layers, check_on_zeros, clipped_gradients
 from .private_training import one_unit
 from .sum import persons_of
 from .total import Arrays
@@ -39,6 +44,8 @@ from .training_rounds import EVALUATE, START
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 
 def noised_training(
@@ -145,29 +152,45 @@ class PrivateHolder:
         return {"noised": self._of_holder(data) if by_holder else self._of_units(data)}
 
     def _of_holder(self, data: Any) -> NDArray[np.float64]:
-        """Return the change of a local training, or the mean gradient, clipped; zeros if it is not finite."""
-        rows = rows_of(data, self.columns, self.layout.dtype, self.loss.targets)
+        """Return the change of a local training, or the mean gradient, clipped; zeros if none is finite."""
+        rows, _ = self._sound_rows(data, self.layout.dtype)
         nothing = rows.take(np.arange(0))
         holder = Holder(self.network, self.layout, self.loss, self.recipe, rows, nothing, self.task)
-        change, _ = holder.change()
+        try:
+            change, _ = holder.change()
+        except Exception:  # the module and the loss are the user's, and at zeros they did not fail
+            logger.warning("this holder counts as zeros in the round: its training failed", exc_info=True)
+            change = np.zeros(self.noised.dimension)
         if not np.isfinite(change).all():
             change[:] = 0
         return self.noised.clipped_sum(change[None])
 
     def _of_units(self, data: Any) -> NDArray[np.float64]:
         """Return the units' clipped gradients, or how many there are, of those who take part in this round."""
+        network = self.network.double()
         rows, sizes = self._rows_by_unit(data)
         taking_part = self.noised.sample(len(sizes), os.urandom)
         rows, sizes = rows.take(np.flatnonzero(np.repeat(taking_part, sizes))), sizes[taking_part]
         if self.task.step == START:
             return one_unit(self.noised) * len(sizes)
-        return clipped_gradients(self.network.double(), self.loss, rows, sizes, self.noised)
+        return clipped_gradients(network, self.loss, rows, sizes, self.noised)
 
     def _rows_by_unit(self, data: Any) -> tuple[Rows, NDArray[np.int64]]:
-        """Return the rows in double precision, unit by unit, and how many each unit has."""
-        rows = rows_of(data, self.columns, np.dtype(np.float64), self.loss.targets)
+        """Return the rows in double precision, unit by unit, and how many each unit has, from 1."""
+        rows, places = self._sound_rows(data, np.dtype(np.float64))
         if self.noised.privacy.person is None:
             return rows, np.ones(len(rows), dtype=np.int64)
-        persons = persons_of(data, self.noised.privacy.person)
-        sizes = rows_by_person(np.ones((len(rows), 1)), persons)[:, 0].astype(np.int64)
-        return rows.take(np.argsort(persons, kind="stable")), sizes
+        persons = numbers_of_persons(persons_of(data, self.noised.privacy.person)[places])
+        order = np.argsort(persons, kind="stable")[int((persons < 0).sum()) :]
+        _, sizes = np.unique(persons[order], return_counts=True)
+        return rows.take(order), sizes
+
+    def _sound_rows(self, data: Any, dtype: np.dtype[Any]) -> tuple[Rows, NDArray[np.int64]]:
+        """Return the rows that can be used and their places, once network and loss have been tried on zeros."""
+        rows, places = sound_rows_of(data, self.columns, dtype, self.loss.targets)
+        outputs = check_on_zeros(self.network, self.loss, rows, by_row=self.noised.privacy.unit != "holder")
+        if self.loss.targets != "classes" or rows.targets.is_floating_point():
+            return rows, places
+        are_classes = (rows.targets >= 0) & (rows.targets < outputs.shape[1])
+        sound = np.flatnonzero(are_classes.flatten(1).all(dim=1) if are_classes.ndim > 1 else are_classes)
+        return rows.take(sound), places[sound]

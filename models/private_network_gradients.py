@@ -17,6 +17,7 @@ M. Abadi et al., CCS 2016 (DP-SGD); the PyTorch tutorial on per-sample gradients
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ from .neural_network_rows import Rows
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 CHUNK_NUMBERS = 2**20  # of rows' gradients at a time: 8 MiB, and a few times that while they are clipped
 
@@ -64,6 +67,37 @@ def _reason_against(part: torch.nn.Module) -> str | None:
     return None
 
 
+def check_on_zeros(network: torch.nn.Module, loss: Loss, rows: Rows, *, by_row: bool) -> torch.Tensor:
+    """Check that network and loss can be evaluated on rows of this form, and return the outputs for two rows of zeros.
+
+    An error at the rows themselves might tell of one; what fails at zeros is told whatever the rows are.
+
+    Raises
+    ------
+    PrivacyError
+        If they have to be evaluated row by row, and cannot be.
+    """
+    zeros = rows.blank(2)  # some layers take no batch of one
+    try:
+        outputs = _outputs(network, loss, zeros)
+        if by_row:
+            row_gradients(network, loss, zeros)
+    except Exception as error:
+        error.add_note("under privacy the module and the loss are first tried on rows of zeros")
+        raise
+    return outputs
+
+
+def _outputs(network: torch.nn.Module, loss: Loss, rows: Rows) -> torch.Tensor:
+    """Return the outputs for a batch, unless the network or the loss fails at it."""
+    import torch  # noqa: PLC0415
+
+    with torch.no_grad():
+        outputs: torch.Tensor = network(*rows.inputs)
+        loss.mean(outputs, rows.targets)
+    return outputs
+
+
 def clipped_gradients(
     network: torch.nn.Module, loss: Loss, rows: Rows, sizes: NDArray[np.int64], noised: NoisedSum
 ) -> NDArray[np.float64]:
@@ -84,12 +118,8 @@ def clipped_gradients(
     Returns
     -------
     ndarray of float64, shape (p,)
-        On the grid. A unit whose gradient is not finite counts as zeros: an error would tell of it.
-
-    Raises
-    ------
-    PrivacyError
-        If the module or the loss cannot be evaluated row by row.
+        On the grid. A row at which the module or the loss fails, or whose gradient is not finite, counts as zeros, and
+        so does a unit with such a sum: an error would tell of it.
     """
     at_once = max(1, CHUNK_NUMBERS // noised.dimension)
     total = np.zeros(noised.dimension)
@@ -122,19 +152,40 @@ def _unit_gradients(
     """Return the sums of the gradients of each unit's rows, shape (number of units, p); zeros if not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
         if len(sizes) == len(rows):
-            sums = row_gradients(network, loss, rows)
+            sums = _gradients_or_zeros(network, loss, rows)
         elif len(sizes) > 1:
             firsts = np.cumsum([0, *sizes[:-1]])
-            sums = np.add.reduceat(row_gradients(network, loss, rows), firsts, axis=0)
+            sums = np.add.reduceat(_gradients_or_zeros(network, loss, rows), firsts, axis=0)
         else:
             pieces = [
                 rows.take(np.arange(start, min(start + at_once, len(rows))))
                 for start in range(0, len(rows), at_once)
             ]
-            parts = [row_gradients(network, loss, piece).sum(axis=0) for piece in pieces]
+            parts = [_gradients_or_zeros(network, loss, piece).sum(axis=0) for piece in pieces]
             sums = np.sum(parts, axis=0, keepdims=True)
     sums[~np.isfinite(sums).all(axis=1)] = 0.0
     return sums
+
+
+def _gradients_or_zeros(network: torch.nn.Module, loss: Loss, rows: Rows) -> NDArray[Any]:
+    """Return the gradient of each row's loss, zeros where there is none; after `check_on_zeros`.
+
+    The rows go through the network as a batch first: among the copies of `row_gradients`, an index that an embedding
+    does not have would not fail, but reach into the copy of another row (torch 2.13), whose clipped gradient it moves.
+    """
+    try:
+        _outputs(network, loss, rows)
+        found = row_gradients(network, loss, rows)
+    except Exception:  # the module and the loss are the user's, and at zeros they did not fail
+        if len(rows) > 1:
+            halves = np.array_split(np.arange(len(rows)), 2)
+            return np.concatenate([_gradients_or_zeros(network, loss, rows.take(half)) for half in halves])
+        logger.warning(
+            "a row counts as zeros in the round: the module or the loss fails at it", exc_info=True
+        )
+        return np.zeros((1, sum(part.numel() for part in network.parameters() if part.requires_grad)))
+    found[~np.isfinite(found).all(axis=1)] = 0.0
+    return found
 
 
 def row_gradients(network: torch.nn.Module, loss: Loss, rows: Rows) -> NDArray[Any]:

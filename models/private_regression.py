@@ -11,9 +11,9 @@ units of the columns: centre and scale them by constants within the formula, ``"
 that most are around 1 in size. Of a person all rows together are clipped; that they may depend on each other enters
 neither the estimates nor the standard errors.
 
-Rows that break what is declared, by another level, an infinite value or a response of another family, count as absent,
-and so do persons with such a sum: a refusal would tell, without noise, that there is one. What is wrong with a column
-whatever its rows (its name, its type) is an error at the holder.
+Rows that break what is declared, by another level, an infinite value or a response of another family, or that name no
+person, count as absent, and so do persons with such a sum: a refusal would tell, without noise, that there is one. What
+is wrong with a column whatever its rows (its name, its dtype) is an error at the holder.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any, ClassVar, NamedTuple, NoReturn, Self
 
 import numpy as np
 
-from ..privacy.clipping import rows_by_person
+from ..privacy.clipping import rows_by_unit
 from ..privacy.errors import PrivacyError
 from ..privacy.guarantee import Privacy
 from ..privacy.noised_sum import NoisedSum
 from ..serialization.session_messages import ArraySpecification, Query
-from .columns import Frame, Texts
+from .columns import Frame, Objects
 from .definition import Definition
 from .errors import DataError, ModelError
 from .noised_matrices import Inverse
@@ -45,7 +45,7 @@ class _Units(NamedTuple):
     """A holder's rows, and whose they are if persons are the units."""
 
     rows: Rows
-    persons: Texts | None
+    persons: Objects | None
 
 
 class PrivateRegression(RegressionModel):
@@ -146,11 +146,8 @@ class PrivateRegression(RegressionModel):
         for first in range(0, n_rows, at_once):
             chosen = slice(first, first + at_once)
             with np.errstate(all="ignore"):
-                rows = self._contributions(units.rows.part(chosen), query)
-                if units.persons is not None:
-                    rows = rows_by_person(rows, units.persons)
-            # Where the linear predictor overflows, a row has no score: to say so would tell of a single row.
-            rows[~np.isfinite(rows).all(axis=1)] = 0.0
+                # Where the linear predictor overflows, a row has no score, and counts as absent.
+                rows = rows_by_unit(self._contributions(units.rows.part(chosen), query), units.persons)
             total += self.noised.clipped_sum(rows)  # on the grid, so exact
         return {"noised": total}
 
@@ -187,23 +184,21 @@ class PrivateRegression(RegressionModel):
             return [*self._sound(data.iloc[:half], first), *self._sound(data.iloc[half:], first + half)]
         return list(range(first, first + len(data)))
 
-    def _persons_of(self, data: Any) -> Texts | None:
-        """Return whose each used row is; None if records are the units."""
+    def _persons_of(self, data: Any) -> Objects | None:
+        """Return whose each used row is, as the column says; None if records are the units."""
         person = self.noised.privacy.person
         if person is None:
             return None
         complete = self.design.schema.complete(Frame(data))
         found = self.design.rows(data)
-        persons = complete.levels(person)
+        persons = complete.objects(person)
         if len(persons) != len(found.y):
             raise DataError(
                 "some value is missing once it is computed (a logarithm of a negative number?), so that rows and "
                 "persons do not match: leave such rows out"
             )
-        if any(person is None for person in persons):
-            raise DataError("a row names no person")
         trials = 1.0 if found.n_trials is None else found.n_trials
-        return np.asarray(persons[found.weights * trials > 0], dtype=np.object_)
+        return persons[found.weights * trials > 0]
 
     # At the coordinator.
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..privacy.clipping import rows_by_person
+from ..privacy.clipping import rows_by_unit
 from ..privacy.errors import PrivacyError
 from ..privacy.guarantee import Privacy
 from ..privacy.noised_sum import NoisedSum
@@ -60,9 +60,9 @@ class Sum:
         """Return the sum over units, clipped and with noise: under privacy the function returns one entry a record.
 
         What it returns has the shape (n, *like.shape), for the unit "holder" `like.shape` alone. A person's entries are
-        added before they are clipped; the rows are then a data frame with the person's column. A unit whose entry is
-        not finite counts as zero, for a refusal would tell of it. **That an entry is of one record is the function's
-        word**: nobody checks it.
+        added before they are clipped; the rows are then a data frame with the person's column. An entry that is not
+        finite or names no person counts as absent, for a refusal would tell of it. **That an entry is of one record is
+        the function's word**, and so is that it raises nothing that depends on rows: nobody checks it.
 
         Raises
         ------
@@ -121,10 +121,7 @@ class Sum:
                 f"returned shape {entries.shape}: return the records' own values and not their sum, or give shape="
             )
         rows = entries.reshape(len(entries), self._like.size)
-        if privacy.person is not None:
-            rows = rows_by_person(rows, persons_of(data, privacy.person))
-        rows[~np.isfinite(rows).all(axis=1)] = 0.0  # a refusal would tell of a single unit
-        return rows
+        return rows_by_unit(rows, None if privacy.person is None else persons_of(data, privacy.person))
 
     async def iterate(self, total: Total, start: State | None = None) -> AsyncIterator[State | NDArray[Any]]:
         """Yield the sum, an ndarray of the shape that the function returns."""
@@ -134,7 +131,7 @@ class Sum:
 
 
 def persons_of(data: Any, column: str) -> NDArray[Any]:
-    """Return whose rows these are: the column of a data frame that says so.
+    """Return whose rows these are: the column of a data frame that says so, as objects.
 
     Raises
     ------
@@ -145,7 +142,7 @@ def persons_of(data: Any, column: str) -> NDArray[Any]:
         raise DataError(
             f"the rows have no column {column!r} that says whose they are: give a data frame with it"
         )
-    return np.asarray(data[column])
+    return np.asarray(data[column], dtype=np.object_)
 
 
 def _public_value(at: Any) -> NDArray[Any]:

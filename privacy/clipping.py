@@ -133,36 +133,68 @@ def clip_rows(rows: NDArray[Any], clip: float) -> NDArray[np.float64]:
     return values
 
 
-def rows_by_person(rows: NDArray[Any], persons: NDArray[Any]) -> NDArray[np.float64]:
-    """Add up the rows of each person, so that `sum_of_rows` clips a person's whole contribution.
+def rows_by_unit(rows: NDArray[Any], persons: NDArray[Any] | None = None) -> NDArray[np.float64]:
+    """Return what each unit puts in: its row, or the sum of a person's rows, so that all of it is clipped together.
+
+    A row that is not finite or names no person counts as absent, and so does a person whose sum is not finite. To
+    refuse would tell, exactly and uncharged, that there is such a row; and who asks may choose what is not finite.
 
     Parameters
     ----------
     rows : ndarray of float, shape (n, d)
-    persons : ndarray, shape (n,)
-        Whose row it is: integers or texts. **No person may be at two holders**: nobody can see it here.
+    persons : ndarray, shape (n,), optional
+        Whose row it is, as for `numbers_of_persons`; by default each row is a unit. **No person may be at two
+        holders**: nobody can see it here.
 
     Returns
     -------
-    ndarray of float64, shape (number of persons, d)
-        In the order of the sorted labels.
+    ndarray of float64, shape (number of units, d)
+        Of persons in the order of their first rows.
 
     Raises
     ------
     PrivacyError
-        A row names no person, or there is not one name for every row.
+        There is not one person for every row.
     """
+    sound = np.isfinite(rows).all(axis=1)
+    if persons is None:
+        return np.asarray(rows[sound], dtype=np.float64)
     if persons.shape != (len(rows),):
         raise PrivacyError(f"{persons.size} persons for {len(rows)} rows: name one for every row")
-    if any(
-        person is None or person == "" or (isinstance(person, float) and math.isnan(person))
-        for person in persons.tolist()
-    ):
-        raise PrivacyError("a row names no person: leave out rows whose person is missing")
-    order = np.argsort(persons, kind="stable")
-    _, starts = np.unique(persons[order], return_index=True)
-    sums: NDArray[np.float64] = np.add.reduceat(rows[order].astype(np.float64), starts, axis=0)
-    return sums
+    numbers = numbers_of_persons(persons)
+    kept = np.flatnonzero(sound & (numbers >= 0))
+    order = kept[np.argsort(numbers[kept], kind="stable")]
+    _, starts = np.unique(numbers[order], return_index=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = np.add.reduceat(rows[order].astype(np.float64), starts, axis=0)
+    finite: NDArray[np.float64] = sums[np.isfinite(sums).all(axis=1)]
+    return finite
+
+
+def numbers_of_persons(persons: NDArray[Any]) -> NDArray[np.int64]:
+    """Number the persons in the order of their first rows.
+
+    Parameters
+    ----------
+    persons : ndarray, shape (n,)
+        Integers, texts, or whatever else can be a key, mixed as they come.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        The same number for the same label; -1 for a row that names no person, by a missing value, an empty text or
+        what is no label at all.
+    """
+    numbers: dict[Any, int] = {}
+
+    def number(label: Any) -> int:
+        try:
+            is_missing = label is None or label == "" or label != label  # noqa: PLR0124 - NaN is not itself
+            return -1 if is_missing else numbers.setdefault(label, len(numbers))
+        except TypeError:  # pandas' NA is neither the same nor another, and a list is no key
+            return -1
+
+    return np.array([number(label) for label in persons.tolist()], dtype=np.int64)
 
 
 def _check_grid(clip: float, fraction_bits: int) -> None:

@@ -20,6 +20,7 @@ from tacit.protocols.errors import AbortedError, RefusedError
 from tacit.protocols.pairwise_masking import PairwiseMasking
 from tacit.protocols.secret_sharing import SecretSharing
 from tacit.serialization.encoding_parameters import AutoRange, ExactFloat, FixedPoint, Quantized
+from tacit.serialization.session_messages import Query
 
 DATA = {name: np.full(50, value) for name, value in zip("abcde", (0.1, 0.2, 0.3, 0.4, 30.0), strict=True)}
 CLIPPED = 50 * (0.1 + 0.2 + 0.3 + 0.4 + 1.0)
@@ -162,7 +163,28 @@ def test_under_privacy_no_encoding_is_taken_but_the_one_that_follows_from_it(
         run(lambda network: network.run(model, encoding=encoding), protocol=PairwiseMasking())
 
 
-def test_an_entry_that_is_not_finite_counts_as_zero_and_refuses_nothing() -> None:
+def put_in(model: Sum, data: Any) -> Any:
+    return np.asarray(model.contribution(data, Query("sum"))["noised"]).tobytes()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_entry_that_is_not_finite_counts_as_absent(value: float) -> None:
+    frame = pd.DataFrame({"x": [0.25, 5.0, 0.5, 0.75], "who": ["p", "q", "p", "r"]})
+    bad = frame.assign(x=frame["x"].where(frame.index != 2, value))
+    for options in ({}, {"unit": "person", "person": "who"}):
+        model = private(Sum(lambda rows: rows["x"]), **options)
+        assert put_in(model, bad) == put_in(model, frame.drop(index=2)) != put_in(model, frame)
+
+
+@pytest.mark.parametrize("nobody", [None, "", np.nan, pd.NA])
+def test_an_entry_of_nobody_counts_as_absent(nobody: Any) -> None:
+    who = np.array(["p", nobody, "p", 7], dtype=object)
+    frame = pd.DataFrame({"x": [0.25, 0.75, 0.5, 0.75], "who": pd.Series(who, dtype=object)})
+    model = private(Sum(lambda rows: rows["x"]), unit="person", person="who")
+    assert put_in(model, frame) == put_in(model, frame.drop(index=1))
+
+
+def test_an_entry_that_is_not_finite_counts_as_absent_and_refuses_nothing() -> None:
     model = private(Sum(lambda rows: np.where(rows < 0.15, np.nan, 5.0)))
     assert model.noised is not None
     value = run(lambda network: summed(network, model), protocol=PairwiseMasking())

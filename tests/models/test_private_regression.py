@@ -406,13 +406,26 @@ def test_rows_that_break_what_is_declared_count_as_absent_and_refuse_nothing() -
     """Whoever writes the formula could else ask about any one row, without noise and uncharged."""
     part = MANY[0][:40].assign(w=1.0, id=[f"p{i // 2}" for i in range(40)])
     logarithm = OLS("size ~ np.log(scale(x, 0.5, 1))").with_privacy(BY_PERSON)
-    nobody = part.assign(id=part["id"].where(np.arange(40) >= 3))
+    nobody = part.assign(id=part["id"].where(np.arange(40) >= 3).astype(object))
+    nobody.loc[part.index[9], "id"] = 9  # another label, and of another type
     foreign = OLS("size ~ g", levels={"g": ["a", "b"]}).with_privacy(asked())
     infinite = OLS("size ~ I(1 / (x - x0))").with_privacy(asked())
+    large = np.arange(40)
+    large[5] = 2**60  # no exact float
     cases = [
         (logarithm, part, part[part.x > 0.5]),
         (OLS("size ~ x").with_privacy(BY_PERSON), nobody, nobody[3:]),
         (foreign, THREE[0], THREE[0][THREE[0].g.isin(["a", "b"])]),
+        (
+            OLS("size ~ x").with_privacy(asked()),
+            part.assign(x=part.x.where(part.x < 1, np.inf)),
+            part[part.x < 1],
+        ),
+        (
+            OLS("size ~ x").with_privacy(asked()),
+            part.assign(x=large),
+            part.assign(x=large).drop(part.index[5]),
+        ),
         (infinite, part.assign(x0=part.x.iloc[7]), part.assign(x0=part.x.iloc[7]).drop(part.index[7])),
     ]
     for model, rows, sound in cases:
@@ -503,6 +516,14 @@ def test_declared_transforms_are_taken() -> None:
 def test_text_without_levels_is_told_at_the_holder() -> None:
     with pytest.raises(DataError, match=r"declare them by levels=\{'g'"):
         contribute(OLS("size ~ g").with_privacy(asked()), THREE[0], Query("moments", {}))
+
+
+@pytest.mark.parametrize("formula", ["size ~ x", "x ~ z"])
+def test_a_column_that_is_none_of_numbers_by_its_dtype_is_told_even_without_rows(formula: str) -> None:
+    model = OLS(formula).with_privacy(asked())
+    for rows in (THREE[0], THREE[0][:0]):
+        with pytest.raises(DataError, match="'x' is text or of mixed objects"):
+            contribute(model, rows.astype({"x": object}), Query("moments", {}))
 
 
 def foreign_queries() -> Iterator[tuple[Private, Query]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from tacit.privacy.clipping import Adjacency, clip_rows, rows_by_person, sensitivity, sum_of_rows
+from tacit.privacy.clipping import Adjacency, clip_rows, rows_by_unit, sensitivity, sum_of_rows
 from tacit.privacy.errors import PrivacyError
 
 ROWS = arrays(
@@ -130,34 +131,60 @@ def test_a_row_has_numbers() -> None:
         sensitivity(1.0, 0, 10)
 
 
-# Persons
+# Units
 
 
 @pytest.mark.parametrize(
-    "persons", [np.array([7, 3, 7]), np.array(["b", "a", "b"]), np.array(["b", "a", "b"], object)]
+    "persons",
+    [
+        np.array([7, 3, 7]),
+        np.array(["b", "a", "b"]),
+        np.array(["b", "a", "b"], object),
+        np.array([1, "1", 1.0], object),
+    ],
 )
 def test_the_rows_of_a_person_are_added_up(persons: np.ndarray[tuple[int], np.dtype[np.object_]]) -> None:
     rows = np.array([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0]])
-    assert rows_by_person(rows, persons).tolist() == [[10.0, 20.0], [101.0, 202.0]]
+    assert rows_by_unit(rows, persons).tolist() == [[101.0, 202.0], [10.0, 20.0]]
 
 
 def test_a_person_of_many_rows_moves_the_sum_no_further_than_one_of_one() -> None:
-    rows = rows_by_person(np.ones((100, 4)), np.zeros(100, dtype=int))
+    rows = rows_by_unit(np.ones((100, 4)), np.zeros(100, dtype=int))
     assert squared_length(sum_of_rows(rows, 1.0, 20)) <= sensitivity(1.0, 4, 20) ** 2
 
 
-def test_no_rows_are_no_persons() -> None:
-    assert rows_by_person(np.empty((0, 2)), np.empty(0, dtype=int)).shape == (0, 2)
+@pytest.mark.parametrize("persons", [None, np.empty(0, dtype=int)])
+def test_no_rows_are_no_units(persons: np.ndarray[tuple[int], np.dtype[np.int64]] | None) -> None:
+    assert rows_by_unit(np.empty((0, 2)), persons).shape == (0, 2)
 
 
 @pytest.mark.parametrize(
-    "persons", [np.array(["a", None], object), np.array([1.0, np.nan]), np.array(["a", ""])]
+    "persons",
+    [
+        np.array(["a", None], object),
+        np.array(["a", pd.NA], object),
+        np.array(["a", pd.NaT], object),
+        np.array(["a", ["a"]], object),
+        np.array([1.0, np.nan]),
+        np.array(["a", ""]),
+    ],
 )
-def test_a_row_of_nobody_is_refused(persons: np.ndarray[tuple[int], np.dtype[np.object_]]) -> None:
-    with pytest.raises(PrivacyError, match="names no person"):
-        rows_by_person(np.ones((2, 1)), persons)
+def test_a_row_of_nobody_counts_as_absent(persons: np.ndarray[tuple[int], np.dtype[np.object_]]) -> None:
+    assert rows_by_unit(np.array([[1.0], [2.0]]), persons).tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_not_finite_count_as_absent(value: float) -> None:
+    rows = np.array([[1.0, 2.0], [3.0, value], [5.0, 6.0]])
+    assert rows_by_unit(rows).tolist() == [[1.0, 2.0], [5.0, 6.0]]
+    assert rows_by_unit(rows, np.array(["p", "p", "q"])).tolist() == [[1.0, 2.0], [5.0, 6.0]]
+
+
+def test_a_person_whose_sum_is_not_finite_counts_as_absent() -> None:
+    rows = np.array([[1e308], [1e308], [1.0]])
+    assert rows_by_unit(rows, np.array(["p", "p", "q"])).tolist() == [[1.0]]
 
 
 def test_every_row_has_a_person() -> None:
     with pytest.raises(PrivacyError, match="1 persons for 2 rows"):
-        rows_by_person(np.ones((2, 1)), np.array(["a"]))
+        rows_by_unit(np.ones((2, 1)), np.array(["a"]))
