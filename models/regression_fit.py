@@ -256,12 +256,12 @@ class GLMFit(Fit):
         right = [
             *self._sizes(),
             ("Scale:", f"{self.scale:.6g}"),
-            ("Log-Likelihood:", f"{self.llf:.6g}"),
-            ("Deviance:", f"{self.deviance:.6g}"),
-            ("Null Deviance:", f"{self.null_deviance:.6g}"),
-            ("Pearson chi2:", f"{self.pearson_chi2:.6g}"),
-            ("AIC:", f"{self.aic:.6g}"),
-            ("BIC:", f"{self.bic:.6g}"),
+            ("Log-Likelihood:", self._told(self.llf)),
+            ("Deviance:", self._told(self.deviance)),
+            ("Null Deviance:", self._told(self.null_deviance)),
+            ("Pearson chi2:", self._told(self.pearson_chi2)),
+            ("AIC:", self._told(self.aic)),
+            ("BIC:", self._told(self.bic)),
         ]
         return left, right
 
@@ -281,6 +281,10 @@ class GLMFit(Fit):
             *entries,
             ("Left out, missing:", "not released" if self.n_missing is None else f"{self.n_missing}"),
         ]
+
+    def _told(self, value: float) -> str:
+        """Return a sum over rows, or what follows from it, as the summary shows it: under privacy there may be none."""
+        return "not released" if self.n_missing is None and math.isnan(value) else f"{value:.6g}"
 
     def _sizes(self) -> list[Entry]:
         noised = " (noised)" if self.n_missing is None else ""
@@ -358,8 +362,8 @@ class OLSFit(GLMFit):
             ("Adj. R-squared:", f"{self.rsquared_adj:.4f}"),
             ("F-statistic:", f"{self.fvalue:.4g}"),
             ("Prob (F-statistic):", f"{self.f_pvalue:.3g}"),
-            ("Log-Likelihood:", f"{self.llf:.6g}"),
-            ("AIC:", f"{self.aic:.6g}"),
-            ("BIC:", f"{self.bic:.6g}"),
+            ("Log-Likelihood:", self._told(self.llf)),
+            ("AIC:", self._told(self.aic)),
+            ("BIC:", self._told(self.bic)),
         ]
         return left, right

@@ -466,6 +466,24 @@ def test_rows_that_lack_a_value_are_left_out_and_not_counted() -> None:
     assert f"No. Observations:{f'{fit.nobs} (noised)':>21}" in fit.summary()
 
 
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        (
+            GLM("event ~ x", "binomial"),
+            ["Log-Likelihood", "Deviance", "Null Deviance", "Pearson chi2", "AIC", "BIC"],
+        ),
+        (OLS("size ~ x"), ["Log-Likelihood", "AIC", "BIC"]),
+    ],
+)
+def test_a_summary_says_of_what_is_not_released_that_it_is_not(model: GLM | OLS, names: list[str]) -> None:
+    shown = noisy_fit(model.with_privacy(asked(4, 10)), MANY).summary()
+    assert "nan" not in shown.lower()
+    for name in names:
+        assert f"  {name}:{'not released':>{38 - len(name) - 1}}\n" in shown
+    assert shown.count("not released") == 1 + len(names)
+
+
 # What is refused.
 
 
