@@ -149,7 +149,8 @@ class DataHolder(Participant):
         n_holders = len(roster_of(invitation).holders)
         with _ruled():
             noised = self._policy.check(model, self._data, protocol=protocol, n_holders=n_holders)
-        if not self.release_memory.allows(invitation, dispensable=protocol.dispensable(n_holders)):
+        dispensable = protocol.dispensable(n_holders)
+        if not self.release_memory.allows(invitation, dispensable=dispensable, noised=noised is not None):
             raise Declined(ALREADY_RELEASED)
         try:
             arrays = contribute(model, self._data, invitation.query)

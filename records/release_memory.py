@@ -6,6 +6,11 @@ exist: more than `dispensable` holders of that session must have signed that the
 was broken off (in a ring, where every release is needed, one of them is honest then and without it there is no total).
 Where aggregators add, a holder leaves the watch over the sets to them, as long as they are the same ones.
 
+Under differential privacy a holder clips, charges and noises every session anew, with noise enough for whoever is
+invited to it. Two sums then differ by one holder *and* by the noise of both, and tell what two releases may: over
+which sets they are is nothing to refuse. Within a session each holder's noise is one and the same; so a noised
+question is kept under its session, in which the set may still but shrink.
+
 Adversary: a coordinator that claims a loss which did not happen, or opens two sessions at once, together
 with colluding holders. The memory lasts as long as the process: a holder that starts anew joins with
 a new identity.
@@ -37,6 +42,14 @@ class Release:
     aggregators: frozenset[PartyId]  # who alone know which of the holders are in the sum
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A session that was allowed, and in which nothing is released yet."""
+
+    question: bytes
+    dispensable: int
+
+
 class ReleaseMemory:
     """The releases of one holder.
 
@@ -52,10 +65,10 @@ class ReleaseMemory:
         self._me = me
         self._roster = roster
         self._releases: dict[bytes, list[Release]] = {}
-        self._examined: dict[bytes, int] = {}
+        self._examined: dict[bytes, Examined] = {}
         self._lock = threading.Lock()
 
-    def allows(self, invitation: Invitation, *, dispensable: int) -> bool:
+    def allows(self, invitation: Invitation, *, dispensable: int, noised: bool = False) -> bool:
         """Whether answering cannot, with what was released before, isolate a holder.
 
         Parameters
@@ -64,12 +77,15 @@ class ReleaseMemory:
             What is asked, over which holders, with what signed words about sessions that broke.
         dispensable : int
             Holders without whose release a total may exist, those who lie included.
+        noised : bool
+            Whether this holder adds noise drawn for this session, enough whoever else is in other sums.
         """
         with self._lock:
             invited = frozenset(roster_of(invitation).holders)
-            allowed = self._allows(invitation, invited, dispensable, shrinks=True)
+            examined = Examined(question(invitation, noised=noised), dispensable)
+            allowed = self._allows(examined, invitation, invited, shrinks=True)
             if allowed:
-                self._examined[invitation.session] = dispensable
+                self._examined[invitation.session] = examined
             if len(self._examined) > EXAMINED_KEPT:  # of sessions that broke off before a release
                 del self._examined[next(iter(self._examined))]
             return allowed
@@ -99,14 +115,12 @@ class ReleaseMemory:
             sessions at once.
         """
         with self._lock:
-            releases = self._releases.get(question(invitation), [])
+            examined = self._examined.pop(invitation.session, None) or self._released(invitation)
+            releases = [] if examined is None else self._releases.get(examined.question, [])
             earlier = next((release for release in releases if release.session == invitation.session), None)
-            dispensable = (
-                self._examined.pop(invitation.session, None) if earlier is None else earlier.dispensable
-            )
-            if dispensable is None or not (earlier is None or set(holders) <= earlier.holders):
+            if examined is None or not (earlier is None or set(holders) <= earlier.holders):
                 raise MisuseError("a release is examined before it is recorded, and never grows")
-            if not self._allows(invitation, frozenset(holders), dispensable, besides=earlier):
+            if not self._allows(examined, invitation, frozenset(holders), besides=earlier):
                 roster = roster_of(invitation)
                 if set(holders) < set(roster.holders) or roster.asker is not None:
                     raise AbortedError(party=self._me, reason=ALREADY_RELEASED)
@@ -115,15 +129,23 @@ class ReleaseMemory:
                     culprits=[roster.coordinator],
                 )
             aggregators = frozenset(roster_of(invitation).aggregators)
-            release = Release(invitation.session, frozenset(holders), dispensable, aggregators)
+            release = Release(invitation.session, frozenset(holders), examined.dispensable, aggregators)
             others = [other for other in releases if other is not earlier]
-            self._releases[question(invitation)] = [*others, release]
+            self._releases[examined.question] = [*others, release]
+
+    def _released(self, invitation: Invitation) -> Examined | None:
+        """Return how a session was examined in which there was a release."""
+        for name in (question(invitation, noised=True), question(invitation)):
+            for release in self._releases.get(name, ()):
+                if release.session == invitation.session:
+                    return Examined(name, release.dispensable)
+        return None
 
     def _allows(
         self,
+        examined: Examined,
         invitation: Invitation,
         holders: frozenset[PartyId],
-        dispensable: int,
         besides: Release | None = None,
         shrinks: bool = False,
     ) -> bool:
@@ -139,17 +161,19 @@ class ReleaseMemory:
             # A convener invites the lost as well: whether the set is the same shows when it is released.
             fits = release.holders <= holders if shrinks and roster.asker else release.holders == holders
             same = fits and release.aggregators == aggregators
-            least = max(dispensable, release.dispensable)
+            least = max(examined.dispensable, release.dispensable)
             return same or cannot_exist(release, invitation.previous, self._roster, dispensable=least)
 
-        return all(map(harmless, self._releases.get(question(invitation), ())))
+        return all(map(harmless, self._releases.get(examined.question, ())))
 
 
-def question(invitation: Invitation) -> bytes:
-    """Join what makes two questions the same: model and arrays, not the step's name.
+def question(invitation: Invitation, *, noised: bool = False) -> bytes:
+    """Join what makes two questions the same: model and arrays, not the step's name; with noise, the session too.
 
     How large the values are is another question than what they sum to.
     """
+    if noised:
+        return b"noised" + invitation.session
     arrays = digest(Query(step="", arrays=invitation.query.arrays, may_fail=False))
     return invitation.definition + arrays + (b"range" if isinstance(invitation.encoding, AutoRange) else b"")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from tacit.privacy.noised_sum import NoisedSum
 from tacit.protocols.errors import AbortedError, RefusedError
 from tacit.protocols.pairwise_masking import PairwiseMasking
 from tacit.protocols.secret_sharing import SecretSharing
+from tacit.records.policy import Policy
 from tacit.serialization.encoding_parameters import AutoRange, ExactFloat, FixedPoint, Quantized
 from tacit.serialization.session_messages import Query
 
@@ -147,6 +149,35 @@ def test_holders_let_no_coordinator_sum_over_fewer_than_the_noise_counts_on(
     assert run(summed_in_clear, SEVEN, protocol=protocol) == 125
     with pytest.raises(AbortedError):
         run(lambda network: summed_losing(network, private(dropouts=1), "d", "e"), SEVEN, protocol=protocol)
+
+
+FOUR = {name: np.full(50, 0.5) for name in "abcd"}
+
+
+@pytest.mark.parametrize("protocol", [PairwiseMasking(), SecretSharing()])
+def test_a_question_is_answered_again_without_a_lost_holder_and_charged_again(
+    tmp_path: Path, protocol: Any
+) -> None:
+    """Without noise it would be refused: the difference would be the lost holder's."""
+    policies = dict.fromkeys(FOUR, Policy(epsilon=200.0, delta=0.6, folder=tmp_path))
+    model = private()
+    assert model.noised is not None
+    form = model.noised
+
+    async def again(network: Network) -> tuple[float, float]:
+        first = await summed(network, model)
+        network.kill("d")
+        await asyncio.sleep(0)
+        result = await network.run(model, encoding=form.encoding(3), on_dropout="continue")
+        assert result.survivors == ("a", "b", "c")
+        return float(first), float(result.value)
+
+    first, second = run(again, FOUR, protocol=protocol, policies=policies)
+    assert abs(first - 100) < 8 * form.variance(4, 4) ** 0.5 < 20
+    assert abs(second - 75) < 8 * form.variance(3, 3) ** 0.5 < 20
+    budgets = {name: policy.budget(name) for name, policy in policies.items()}
+    charged = {name: sum(c.rounds for c in budget.charges()) for name, budget in budgets.items() if budget}
+    assert charged == {"a": 2, "b": 2, "c": 2, "d": 1}
 
 
 # A coordinator that asks otherwise

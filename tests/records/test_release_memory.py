@@ -282,6 +282,37 @@ def test_sessions_that_never_released_do_not_pile_up() -> None:
     assert len(memory._examined) == EXAMINED_KEPT
 
 
+# With noise drawn for each session
+
+
+def noised(*released: Invitation) -> ReleaseMemory:
+    memory = ReleaseMemory(ME, ROSTER)
+    for invited in released:
+        assert memory.allows(invited, dispensable=1, noised=True)
+        record(memory, invited)
+    return memory
+
+
+def test_a_noised_question_is_answered_over_any_set() -> None:
+    memory = noised(invitation(), invitation(SECOND, lost=["d"]), invitation(THIRD, lost=["b"]))
+    assert memory.allows(invitation(bytes(32), lost=["c"]), dispensable=1, noised=True)
+
+
+def test_noise_of_one_session_covers_one_set() -> None:
+    memory = noised(invitation())
+    memory.record(invitation(), [PartyId(name) for name in "abc"])
+    for holders in ("abd", "abcd"):
+        with pytest.raises(MisuseError, match="never grows"):
+            memory.record(invitation(), [PartyId(name) for name in holders])
+
+
+def test_noise_frees_no_question_without_it() -> None:
+    memory = memory_of(invitation())
+    assert memory.allows(invitation(SECOND, lost=["d"]), dispensable=1, noised=True)
+    record(memory, invitation(SECOND, lost=["d"]))
+    assert not memory.allows(invitation(THIRD, lost=["d"]), dispensable=1)
+
+
 # The whole story, in the simulator
 
 FOUR: dict[str, Contribution] = {name: integers(n) for n, name in enumerate("abcd", start=1)}
