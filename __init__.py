@@ -13,13 +13,15 @@ if not __name__.startswith("tacit"):
     raise ImportError("the repository's root is the package 'tacit': install it and `import tacit`")
 
 if TYPE_CHECKING:
+    from .actors.connecting import connect as connect
+    from .actors.deployment import Deployment as Deployment
     from .actors.errors import ActorError as ActorError
     from .actors.errors import ClosedError as ClosedError
     from .actors.errors import HoldersLostWarning as HoldersLostWarning
     from .actors.errors import PeerUnreachableError as PeerUnreachableError
     from .actors.errors import SumWarning as SumWarning
     from .actors.federation import Federation as Federation
-    from .actors.federation import simulate as simulate
+    from .actors.simulated_federation import simulate as simulate
     from .models.errors import DataError as DataError
     from .models.errors import EvaluationError as EvaluationError
     from .models.errors import ModelError as ModelError
@@ -74,6 +76,8 @@ if TYPE_CHECKING:
     from .serialization.errors import TacitError as TacitError
 
 _MODULES = {
+    "actors.connecting": ("connect",),
+    "actors.deployment": ("Deployment",),
     "actors.errors": (
         "ActorError",
         "ClosedError",
@@ -81,7 +85,8 @@ _MODULES = {
         "PeerUnreachableError",
         "SumWarning",
     ),
-    "actors.federation": ("Federation", "simulate"),
+    "actors.federation": ("Federation",),
+    "actors.simulated_federation": ("simulate",),
     "models.errors": ("DataError", "EvaluationError", "ModelError"),
     "models.fit": ("Fit",),
     "models.least_squares": ("OLS",),

@@ -16,14 +16,18 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
+from ..protocols.errors import SetupError
 from ..protocols.party import AGGREGATOR, ASKER
+from ..records.party_file import RepositoryPlace
 from ..records.policy import Policy
 from ..serialization.codec import Frame, decode, encode
 from ..serialization.session_messages import Party
 from .aggregator_host import AggregatorHost
 from .convener_host import ConvenerHost
 from .coordinator_host import CoordinatorHost
+from .deployed_hosts import HOSTS
 from .errors import PeerUnreachableError
+from .finding import LABEL, NAMESPACE, REPOSITORY, actor_name
 from .holder_host import HolderHost
 from .repository import ModelRepository
 
@@ -98,6 +102,45 @@ def _start_own_ray() -> None:
         ray.init(**options)
 
 
+def join_ray(address: str, user: str) -> None:
+    """Become a user of the Ray of a deployment, which runs on this machine, until `stop_ray` with the same name.
+
+    Parameters
+    ----------
+    address : str
+        Of Ray's head, "10.1.0.1:6379".
+    user : str
+
+    Raises
+    ------
+    PeerUnreachableError
+        If no Ray of that cluster runs here.
+    SetupError
+        If this process uses another Ray already.
+    """
+    if ray.is_initialized():
+        if ray.get_runtime_context().gcs_address != address:
+            raise SetupError(
+                "this process uses another Ray: shut that down, or connect from a process of its own"
+            )
+    else:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise PeerUnreachableError(
+                f"Ray's head at {address}",
+                remedy=f"let this machine join first, with `python -m tacit join` ({_first_line(error)})",
+            ) from None
+        _own.address = ray.get_runtime_context().gcs_address
+        _own.users.clear()
+    if _own.runs():
+        _own.users.add(user)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
 def stop_ray(user: str) -> None:
     """Stop the Ray that `start_ray` has started, unless others still use it."""
     if user in _own.users:
@@ -136,6 +179,73 @@ def start_holders(
 def start_repository(location: str) -> Any:
     """Start the repository's actor."""
     return ray.remote(**_REPOSITORY)(ModelRepository).remote(location)
+
+
+def start_party(study: str, party: str, kind: str, path: str) -> Any:
+    """Start the process of a party of a deployment, on the machine that bears its name.
+
+    Parameters
+    ----------
+    study : str
+        The title.
+    party, kind : str
+    path : str
+        Of its private file, on this machine.
+
+    Raises
+    ------
+    SetupError
+        If no machine of the cluster bears the name: it would be waited for without end.
+    """
+    options = {
+        **_HOST,
+        "name": actor_name(study, party),
+        "namespace": NAMESPACE,
+        "label_selector": _place_of(party),
+    }
+    return ray.remote(**options)(HOSTS[kind]).remote(path)
+
+
+def start_deployed_repository(study: str, coordinator: str, place: RepositoryPlace) -> Any:
+    """Start the repository's actor of a deployment, beside the coordinator.
+
+    Parameters
+    ----------
+    study : str
+        The title.
+    coordinator : str
+        Its name, which its machine bears.
+    place : RepositoryPlace
+
+    Raises
+    ------
+    SetupError
+        As `start_party`.
+    """
+    options = {
+        **_REPOSITORY,
+        "name": actor_name(study, REPOSITORY),
+        "namespace": NAMESPACE,
+        "label_selector": _place_of(coordinator),
+    }
+    keys = {
+        name: None if path is None else str(path)
+        for name, path in (
+            ("signing_key_file", place.signing_key_file),
+            ("repository_key_file", place.repository_key_file),
+        )
+    }
+    return ray.remote(**options)(ModelRepository).remote(place.folder, **keys)
+
+
+def _place_of(party: str) -> dict[str, str]:
+    place = {LABEL: party}
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    if not any(node["Alive"] and node["Labels"].items() >= place.items() for node in nodes):
+        raise SetupError(
+            f"no machine of the cluster bears the label {LABEL}={place[LABEL]}: start Ray there with it"
+        )
+    return place
 
 
 def introduce(hosts: Mapping[str, Any]) -> None:

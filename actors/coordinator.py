@@ -14,6 +14,7 @@ from typing import Any
 from ray.exceptions import RayActorError, RayTaskError
 
 from ..protocols.errors import AbortedError, SetupError
+from ..protocols.key_agreement import Identity
 from ..protocols.party import PartyId
 from ..protocols.protocol import Protocol
 from ..serialization.codec import digest
@@ -34,12 +35,14 @@ class Coordinator(Party):
         Its name in the roster.
     repository : actor handle
         Where the record of every aggregate goes.
+    identity : Identity, optional
+        As of `Party`.
     """
 
     kind = "coordinator"
 
-    def __init__(self, name: str, repository: Any) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, repository: Any, identity: Identity | None = None) -> None:
+        super().__init__(name, identity)
         self.repository = repository
         self._memories: dict[bytes, Any] = {}
         self.lost: set[PartyId] = set()
@@ -102,6 +105,10 @@ class Coordinator(Party):
         """Tell every session that a holder is gone, and have none with it from now on."""
         self.lost.add(party)
         super().lose(party)
+
+    def regain(self, party: PartyId) -> None:
+        """Invite a holder that is there again."""
+        self.lost.discard(party)
 
     def record(self, revealed: dict[str, Any]) -> asyncio.Task[None]:
         """Have the repository note what was revealed; a task that outlives the computation."""

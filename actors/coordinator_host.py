@@ -13,18 +13,10 @@ from .dispatching_host import DispatchingHost
 from .events import Event
 
 
-class CoordinatorHost(DispatchingHost):
-    """Runs the coordinator.
+class CoordinatorCalls:
+    """What others call at the process of a coordinator, wherever it comes from."""
 
-    Parameters
-    ----------
-    name, repository
-        As of `Coordinator`.
-    """
-
-    def __init__(self, name: str, repository: Any) -> None:
-        self._coordinator = Coordinator(name, repository)
-        super().__init__([self._coordinator])
+    _coordinator: Coordinator
 
     async def pin_commitment(self, commitment: bytes) -> None:
         """Pin what stands for the holders, if the coordinator is kept from knowing them."""
@@ -52,3 +44,17 @@ class CoordinatorHost(DispatchingHost):
     async def cancel(self, computation: str) -> None:
         """Break a computation off: its sessions end at every holder, its events with a failure."""
         await self._coordinator.cancel(computation)
+
+
+class CoordinatorHost(CoordinatorCalls, DispatchingHost):
+    """Runs the coordinator.
+
+    Parameters
+    ----------
+    name, repository
+        As of `Coordinator`.
+    """
+
+    def __init__(self, name: str, repository: Any) -> None:
+        self._coordinator = Coordinator(name, repository)
+        super().__init__([self._coordinator])

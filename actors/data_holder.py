@@ -31,7 +31,7 @@ from ..protocols.invitation import (
     prepare,
     roster_of,
 )
-from ..protocols.key_agreement import SessionKeys
+from ..protocols.key_agreement import Identity, SessionKeys
 from ..protocols.party import PartyId, Roster
 from ..protocols.protocol import Protocol, accepted_by_holder, holder_role
 from ..protocols.session import Accepted
@@ -64,18 +64,32 @@ class DataHolder(Participant):
         Whether the rows are the user's own: then errors are shown to him, and he may install models.
     policy : Policy, optional
         What it insists on; by default nothing.
+    identity : Identity, optional
+        As of `Party`.
     """
 
     kind = "holder"
 
-    def __init__(self, name: str, data: Any, *, simulation: bool, policy: Policy | None = None) -> None:
-        super().__init__(name)
+    def __init__(
+        self,
+        name: str,
+        data: Any,
+        *,
+        simulation: bool,
+        policy: Policy | None = None,
+        identity: Identity | None = None,
+    ) -> None:
+        super().__init__(name, identity)
         self._data = data
         self._simulation = simulation
         self._policy = policy or Policy()
         self._models: dict[bytes, Any] = {}
         self._charged: Counter[bytes] = Counter()  # rounds of each model
         self._participations = Participations()
+
+    def take_rows(self, data: Any) -> None:
+        """Hold other rows from now on."""
+        self._data = data
 
     async def install(self, definition: bytes, model: Any) -> None:
         """Hold a model ready under its content hash; in a simulation only.
@@ -87,6 +101,10 @@ class DataHolder(Participant):
         """
         if not self._simulation:
             raise ProtocolError("a holder in a deployment takes no model from outside: install it there")
+        self.hold_ready(definition, model)
+
+    def hold_ready(self, definition: bytes, model: Any) -> None:
+        """Hold a model ready that this side has made, or takes from the user who owns all rows."""
         self._models.pop(definition, None)
         self._models[definition] = model
         while len(self._models) > MODELS_KEPT:

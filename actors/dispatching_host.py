@@ -45,15 +45,15 @@ class DispatchingHost(WatchingHost):
                 )
             )
 
-    async def _unless_lost(self, peer: Peer, answer: Any) -> None:
-        """Wait for a process's answer, or until it is lost: one that hangs never answers."""
+    async def _unless_lost(self, peer: Peer, answer: Any) -> Any:
+        """Return a process's answer, or None if it is lost: one that hangs never answers."""
         answered = asyncio.ensure_future(_settled(answer))
         await asyncio.wait({answered, self.watching[peer]}, return_when=asyncio.FIRST_COMPLETED)
         if not answered.done():
             answered.cancel()
-            return
+            return None
         try:
-            answered.result()
+            return answered.result()
         except RayTaskError as error:
             raise _not_installed(peer, error) from None
 
@@ -70,7 +70,8 @@ def _not_installed(peer: Peer, error: RayTaskError) -> Exception:
     )
 
 
-async def _settled(answer: Any) -> None:
+async def _settled(answer: Any) -> Any:
     """Wait for a remote call, or for the death of its actor, which is told elsewhere."""
     with contextlib.suppress(RayActorError):
-        await answer
+        return await answer
+    return None

@@ -24,14 +24,17 @@ class PeerUnreachableError(ActorError):
     ----------
     party : str
         Which one.
+    remedy : str
+        What to do.
     """
 
-    def __init__(self, party: str) -> None:
+    def __init__(self, party: str, remedy: str = "restart() the federation") -> None:
         self.party = party
-        super().__init__(party)
+        self.remedy = remedy
+        super().__init__(party, remedy)
 
     def __str__(self) -> str:
-        return f"the process of {self.party} is gone or does not answer: restart() the federation"
+        return f"the process of {self.party} is gone or does not answer: {self.remedy}"
 
 
 class ClosedError(ActorError):

@@ -20,7 +20,32 @@ logger = logging.getLogger(__name__)
 HOLDERS_ALONE = 10  # so many have a process each; a hundred processes take half a minute and 4 GB to start
 
 
-class HolderHost(Host):
+class HolderCalls:
+    """What others call at the process of data holders, wherever they come from."""
+
+    _holders: list[DataHolder]
+
+    async def co_sign(self, name: str, card: bytes, signature: Signature) -> Signature | str:
+        """Have a holder sign the card of a model, with the coordinator's signature at hand.
+
+        Returns
+        -------
+        Signature or str
+            Why it does not sign, in words without a value of its rows.
+        """
+        holder = next((one for one in self._holders if one.name == name), None)
+        if holder is None:
+            return "it does not live here"
+        try:
+            return holder.co_sign(card, signature)
+        except RecordError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - a text may hold values
+            logger.error("a card could not be looked at: %s", type(error).__name__)
+            return "it cannot look at the card"
+
+
+class HolderHost(HolderCalls, Host):
     """Runs data holders.
 
     Parameters
@@ -58,25 +83,6 @@ class HolderHost(Host):
         """
         for holder in self._holders:
             await holder.install(definition, model)
-
-    async def co_sign(self, name: str, card: bytes, signature: Signature) -> Signature | str:
-        """Have a holder sign the card of a model, with the coordinator's signature at hand.
-
-        Returns
-        -------
-        Signature or str
-            Why it does not sign, in words without a value of its rows.
-        """
-        holder = next((one for one in self._holders if one.name == name), None)
-        if holder is None:
-            return "it does not live here"
-        try:
-            return holder.co_sign(card, signature)
-        except RecordError as error:
-            return str(error)
-        except Exception as error:  # noqa: BLE001 - a text may hold values
-            logger.error("a card could not be looked at: %s", type(error).__name__)
-            return "it cannot look at the card"
 
 
 def share_out(names: Sequence[str], holders_per_actor: int | None) -> list[Sequence[str]]:

@@ -61,6 +61,18 @@ class Host:
             Those hosts, in the same order.
         """
         identities = [[_identity(header) for header in headers] for headers in introduced]
+        self.pin(identities, handles)
+
+    def pin(self, identities: Sequence[Sequence[PartyMessage]], handles: Sequence[Any]) -> None:
+        """Pin the identities of all parties, by process, and the hosts of those that are there. **Call once**.
+
+        Parameters
+        ----------
+        identities : sequence of sequences of Party
+            Of the parties of every process, this one included.
+        handles : sequence of actor handles
+            Their hosts, in the same order; None where it is not met yet.
+        """
         roster = Roster(tuple(party for hosted in identities for party in hosted))
         hosted = [[PartyId(party.name) for party in parties] for parties in identities]
         (place,) = (place for place, names in enumerate(hosted) if not self._parties.keys().isdisjoint(names))

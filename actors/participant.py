@@ -16,7 +16,7 @@ from typing import Any
 from ..protocols.channel import Channel, Role
 from ..protocols.errors import RemoteError, SetupError
 from ..protocols.invitation import NOT_ALLOWED, roster_of
-from ..protocols.key_agreement import SessionKeys
+from ..protocols.key_agreement import Identity, SessionKeys
 from ..protocols.party import PartyId, Roster
 from ..protocols.protocol import Protocol
 from ..protocols.registry import protocol_from
@@ -39,12 +39,12 @@ class Participant(Party):
 
     Parameters
     ----------
-    name : str
-        Its name in the roster.
+    name, identity
+        As of `Party`.
     """
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, identity: Identity | None = None) -> None:
+        super().__init__(name, identity)
         self._memories: dict[bytes, Any] = {}
         self._releases: ReleaseMemory | None = None
         self._sessions: set[asyncio.Task[None]] = set()

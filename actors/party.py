@@ -24,13 +24,15 @@ class Party:
     ----------
     name : str
         Its name in the roster.
+    identity : Identity, optional
+        Its keys; by default fresh ones, which end with it.
     """
 
     kind: ClassVar[str]
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, identity: Identity | None = None) -> None:
         self.name = PartyId(name)
-        self.identity = Identity(name, self.kind, os.urandom)
+        self.identity = identity or Identity(name, self.kind, os.urandom)
         self._roster: Roster | None = None
         self._driver: Driver | None = None
 
@@ -75,6 +77,9 @@ class Party:
     def lose(self, party: PartyId) -> None:
         """Tell every session that another party is gone."""
         self.driver.peer_lost(party)
+
+    def regain(self, party: PartyId) -> None:
+        """Take note that another party is there again: for sessions that are to come."""
 
     async def leave(self) -> None:
         """End every session, telling the others."""

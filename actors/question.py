@@ -68,9 +68,7 @@ def question(
     PrivacyError
         If the guarantee cannot be given.
     """
-    model = _with_cov_type(model, cov_type)
-    if privacy is not None:
-        model = _with_privacy(model, privacy)
+    model = as_asked(model, privacy, cov_type)
     noised: NoisedSum | None = getattr(model, "noised", None)
     if noised is None:
         return model, encoding_of(model, encoding)
@@ -83,6 +81,18 @@ def question(
         )
     noised.plan(situation.n_holders)  # which refuses what cannot be
     return model, noised.encoding(situation.n_holders)
+
+
+def as_asked(model: Any, privacy: Privacy | None, cov_type: str) -> Any:
+    """Return a model with the covariance and under the privacy that are asked for.
+
+    Raises
+    ------
+    ModelError, PrivacyError
+        If there is none such.
+    """
+    model = _with_cov_type(model, cov_type)
+    return model if privacy is None else _with_privacy(model, privacy)
 
 
 def encoding_of(model: Any, encoding: Message | None) -> Message | None:

@@ -35,8 +35,8 @@ class Peer:
 
     Parameters
     ----------
-    handle : actor handle
-        Of its `Host`.
+    handle : actor handle or None
+        Of its `Host`; None until it is met.
     parties : sequence of PartyId
         The parties that it hosts.
     here : int
@@ -52,13 +52,18 @@ class Peer:
         here: int,
         take: Callable[[PartyId, Frame], None],
     ) -> None:
-        self.handle = handle
         self.parties = tuple(parties)
         self._here = here
         self._take = take
         self._patient = True
-        self._turn: tuple[list[Posted], asyncio.Task[bool]] | None = None
         self._waiting: asyncio.Future[Answer | None] | None = None  # its call that waits here
+        self.meet(handle)
+
+    def meet(self, handle: Any) -> None:
+        """Send to another process from now on, that of the same parties: nothing of the last one is on its way."""
+        self._release([])
+        self.handle = handle
+        self._turn: tuple[list[Posted], asyncio.Task[bool]] | None = None
         self._unconfirmed: dict[int, list[Posted]] = {}  # answers by their numbers
         self._n_answers = 0
         self._arrived: list[int] = []  # answers of that process, to be confirmed
@@ -98,6 +103,8 @@ class Peer:
         return all(await asyncio.gather(*calls))
 
     async def _call(self, frames: list[tuple[PartyId, bytes]], *buffers: NDArray[Any]) -> bool:
+        if self.handle is None:
+            return False
         self._has_called = True
         for retry in range(RETRIES):
             confirmed, self._arrived = self._arrived, []

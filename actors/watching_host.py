@@ -53,8 +53,15 @@ class WatchingHost(Host):
     async def connect(self, introduced: Sequence[Sequence[bytes]], handles: Sequence[Any]) -> None:
         """Pin the identities, and watch over the others' processes from now on."""
         await super().connect(introduced, handles)
-        loop = asyncio.get_running_loop()
-        self.watching = {peer: loop.create_task(self._watch(peer)) for peer in self._peers.values()}
+        for peer in self._peers.values():
+            self.watch_over(peer)
+
+    def watch_over(self, peer: Peer) -> None:
+        """Watch over a process from now on."""
+        before = self.watching.get(peer)
+        if before is not None:
+            before.cancel()
+        self.watching[peer] = asyncio.get_running_loop().create_task(self._watch(peer))
 
     async def leave(self) -> None:
         """End every session of every party, telling the others, and watch no longer."""

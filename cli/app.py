@@ -6,8 +6,12 @@ import typer
 
 from .attack import attack
 from .demo import demo
+from .doctor import doctor
+from .join import join
 from .keys import keys
 from .models import models
+from .run import run
+from .status import status
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +25,10 @@ app = typer.Typer(
     ),
 )
 app.command(name="demo")(demo)
+app.command(name="doctor")(doctor)
+app.command(name="join")(join)
+app.command(name="run")(run)
+app.command(name="status")(status)
 app.command(name="attack")(attack)
 app.add_typer(models, name="models")
 app.add_typer(keys, name="keys")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from .telling import print_json, told
+from .telling import AsJson, print_json, told
 
 if TYPE_CHECKING:
     from ..records.certificates import Checked
@@ -29,8 +29,6 @@ keys = typer.Typer(
         "Begin with [bold]python -m tacit keys identity north --kind holder --out north.identity[/bold]."
     ),
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
 
 
 class Kind(StrEnum):

@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .telling import print_json, told
+from .telling import AsJson, print_json, told
 
 if TYPE_CHECKING:
     from ..records.catalogue import Version
@@ -55,7 +55,6 @@ Chosen = Annotated[
     str | None,
     typer.Option("--version", "-v", help="A number or a tag; by default the newest that is released."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
 
 
 @models.command(name="list")

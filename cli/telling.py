@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
 
 
 @contextmanager

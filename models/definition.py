@@ -55,6 +55,24 @@ class Definition:
         content = {"kind": self.kind, "parameters": self.parameters}
         return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
+    @classmethod
+    def from_canonical(cls, content: bytes) -> Definition:
+        """Restore a definition from `canonical`, as somebody else may have sent it.
+
+        Raises
+        ------
+        ModelError
+            If these are not the canonical bytes of a definition.
+        """
+        try:
+            read = json.loads(content)
+            definition = cls(read["kind"], read["parameters"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise ModelError("these bytes are no definition of a model") from None
+        if not isinstance(definition.kind, str) or definition.canonical != content:
+            raise ModelError("these bytes are not the canonical ones of a definition")
+        return definition
+
     @property
     def digest(self) -> bytes:
         """The SHA-256 of `canonical`, 32 bytes."""

@@ -58,11 +58,14 @@ class RayPlace:
         Whether it is started here, or runs already.
     certificates : path or None
         The folder of this machine's certificate and token, as `python -m tacit keys cluster` makes them.
+    insecure : bool
+        Whether several machines may join without.
     """
 
     ip: str | None
     start: bool
     certificates: Path | None
+    insecure: bool = False
 
 
 @dataclass(frozen=True)
@@ -225,7 +228,7 @@ def _key_file(table: Table, key: str, folder: Path) -> Path | None:
 
 
 def _ray(table: Table, folder: Path) -> RayPlace:
-    table.only(("ip", "start", "certificates"))
+    table.only(("ip", "start", "certificates", "insecure"))
     ip, certificates = table.optional("ip", str), table.optional("certificates", str)
     try:
         ip_address(ip or "127.0.0.1")
@@ -237,4 +240,5 @@ def _ray(table: Table, folder: Path) -> RayPlace:
         ip=ip,
         start=table.get("start", bool, True),
         certificates=None if certificates is None else folder / certificates,
+        insecure=table.get("insecure", bool, False),
     )

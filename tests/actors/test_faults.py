@@ -185,7 +185,7 @@ def slow(rows):
     return rows
 
 with tacit.simulate({{"a": 1, "b": 20, "c": 300}}, tacit.RingPaillier(key_bits=2048)) as federation:
-    print(federation.sum(lambda rows: rows), federation._temporary.name, flush=True)
+    print(federation.sum(lambda rows: rows), federation.temporary.name, flush=True)
     federation.sum(slow)
 """
 

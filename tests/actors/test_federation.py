@@ -423,8 +423,8 @@ def test_every_run_has_its_log(federation: tacit.Federation) -> None:
     assert runs[2]["model_digest"] == fit.definition.digest.hex()
     assert runs[2]["definition"] == federation.ledger[-1]["definition"]
     assert [event["event"] for event in runs[0]["events"]] == ["pass", "result"]
-    assert federation._temporary is not None
-    file = Path(federation._temporary.name, "runs", f"{runs[1]['run']}.jsonl")
+    assert federation.temporary is not None
+    file = Path(federation.temporary.name, "runs", f"{runs[1]['run']}.jsonl")
     assert SECRET not in file.read_text()
     assert len(file.read_text().splitlines()) == 2
 
@@ -521,9 +521,9 @@ def test_folder_is_opened_again_by_another_federation(
 
 
 def test_temporary_folder_goes_with_the_federation(federation: tacit.Federation) -> None:
-    assert federation._temporary is not None
-    assert Path(federation._temporary.name).is_dir()
-    assert "tacit-" in federation._temporary.name
+    assert federation.temporary is not None
+    assert Path(federation.temporary.name).is_dir()
+    assert "tacit-" in federation.temporary.name
     assert "_repository" not in repr(federation)
 
 

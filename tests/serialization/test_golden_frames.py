@@ -32,6 +32,7 @@ from tacit.serialization.additive_sharing_messages import (
 )
 from tacit.serialization.codec import Frame, decode, digest, encode
 from tacit.serialization.convening_messages import Commission, Commissioned, Convened, ConvenedSum
+from tacit.serialization.deployment_messages import Presence
 from tacit.serialization.encoding_parameters import AutoRange, ExactFloat, FixedPoint, Integers, Quantized
 from tacit.serialization.errors import DecodeError
 from tacit.serialization.forms import BUFFER_BYTES
@@ -199,6 +200,14 @@ EXAMPLES: dict[str, Message] = {
     ),
     "UnmaskingShares_v1": UnmaskingShares(
         session=SESSION, binding=_bytes(27, 32), shares=np.arange(96, dtype=np.uint8).reshape(3, 32)
+    ),
+    "Presence_v1": Presence(
+        party="site-1",
+        study=_bytes(40, 32),
+        version="1.2.3",
+        challenge=_bytes(41, 32),
+        seconds=1_700_000_000,
+        signature=_bytes(42, 64),
     ),
     "Sealed_v1": Sealed(
         session=SESSION,

@@ -1,0 +1,74 @@
+"""The way into a deployment for whoever asks: the study file, and this machine's certificates.
+
+Ray reads certificates and token from the environment **when it is imported**, so here it is not.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..protocols.errors import SetupError
+from ..records.certificates import check_certificates, environment
+from ..records.study import Study
+
+if TYPE_CHECKING:
+    from .deployment import Deployment
+
+CERTIFICATES = "certificates"  # the folder's name, beside the study's file
+
+
+def connect(
+    study: str | os.PathLike[str], *, certificates: str | os.PathLike[str] | None = None
+) -> Deployment:
+    """Connect with the parties of a study, which each have joined on their own machine.
+
+    Parameters
+    ----------
+    study : path
+        The study file, the same as at every party, to the byte.
+    certificates : path, optional
+        The folder with this machine's certificates and token, as ``python -m tacit keys cluster`` makes them; by
+        default the folder ``certificates`` beside the study, if there is one.
+
+    Returns
+    -------
+    Deployment
+        A federation like that of `tacit.simulate`: a context manager; closing it ends none of the parties.
+
+    Raises
+    ------
+    RecordError
+        If the study, or the folder of certificates, is not in order.
+    SetupError
+        If Ray was imported without them, or this process uses another Ray.
+    PeerUnreachableError
+        If Ray does not run on this machine, or the coordinator has not joined.
+
+    Examples
+    --------
+    >>> with tacit.connect("study.toml") as federation:   # doctest: +SKIP
+    ...     print(federation.run().summary())
+    """
+    agreed = Study.read(study)
+    beside = Path(study).absolute().parent / CERTIFICATES
+    folder = Path(certificates) if certificates is not None else beside if beside.is_dir() else None
+    if folder is not None:
+        check_certificates(folder)
+        _use(environment(folder))
+    from .deployment import connected  # noqa: PLC0415 - which imports Ray
+
+    return connected(agreed)
+
+
+def _use(variables: dict[str, str]) -> None:
+    """Have Ray find certificates and token."""
+    missing = {name: value for name, value in variables.items() if os.environ.get(name) != value}
+    if missing and "ray" in sys.modules:
+        raise SetupError(
+            "Ray was imported before it could be told of the certificates: call tacit.connect first, or set "
+            + " ".join(f"{name}={value}" for name, value in missing.items())
+        )
+    os.environ.update(missing)

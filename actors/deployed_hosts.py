@@ -1,0 +1,277 @@
+"""The processes of a deployment: each party's own, on its own machine, which finds the others by their names.
+
+A process reads its private file and the study, takes its rows from nowhere else, and pins the identities that the study
+names. Each keeps looking for every other one: whom it finds has to prove that it is the party of the study, with the
+same study file and version (`protocols.presence`); who is lost is looked for again. So a party that restarts joins by
+itself, and all that it has to do is to be there.
+
+Who learns what: a process that may call another one learns that it is there. Ray keeps out who has no token and no
+certificate; **who may call an actor can run code in it**.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator
+from importlib.metadata import version
+from pathlib import Path
+
+from ray.exceptions import RayError
+
+from ..models.definition import Definition
+from ..models.errors import ModelError
+from ..protocols.errors import RefusedError, SetupError
+from ..protocols.invitation import MODEL_NOT_ALLOWED
+from ..protocols.party import AGGREGATOR, COORDINATOR, HOLDER
+from ..protocols.presence import CHALLENGE_BYTES, Agreement, check_presence, present
+from ..records.errors import PolicyError
+from ..records.party_file import PartyFile
+from ..serialization.codec import Frame, decode, encode
+from ..serialization.errors import DecodeError
+from . import finding
+from .aggregator import Aggregator
+from .computation import Terms
+from .coordinator import Coordinator
+from .coordinator_host import CoordinatorCalls
+from .data_holder import DataHolder
+from .dispatching_host import DispatchingHost
+from .events import Event
+from .holder_host import HolderCalls
+from .party import Party
+from .question import as_asked
+from .transport import Peer
+
+SEEK_SECONDS = 2.0  # between two looks for a party that is not there
+ANSWER_SECONDS = 5.0
+START_SECONDS = 15.0
+
+NOT_THERE = "not there yet"
+
+logger = logging.getLogger(__name__)
+
+
+class DeployedHost(DispatchingHost):
+    """One party of a study.
+
+    Parameters
+    ----------
+    path : str
+        Its private file, on this machine.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = PartyFile.read(Path(path))
+        self._study = self._file.study
+        self._agreement = Agreement(self._study.digest, version("tacit"))
+        self._problems: dict[str, str] = {}  # why a party is not met
+        self._found: dict[Peer, asyncio.Event] = {}
+        self._keeping: list[asyncio.Task[None]] = []
+        super().__init__([self._party()])
+
+    def _party(self) -> Party:
+        raise NotImplementedError
+
+    async def start(self) -> dict[str, str]:
+        """Pin the study's identities, look for the others, and go on looking; return who was not met, and why.
+
+        Raises
+        ------
+        DataError
+            If the rows cannot be read.
+        """
+        await asyncio.to_thread(self._load)
+        self.pin([[party] for party in self._study.parties], [None] * len(self._study.parties))
+        self._found = {peer: asyncio.Event() for peer in self._peers.values()}
+        for peer in self._found:
+            self._lose(peer)
+        seeking = [asyncio.ensure_future(self._seek(peer)) for peer in self._found]
+        await asyncio.wait(seeking, timeout=START_SECONDS)
+        self._keeping = [asyncio.ensure_future(self._keep(peer)) for peer in self._found]
+        return dict(self._problems)
+
+    async def leave(self) -> None:
+        """End every session, and look for nobody any longer."""
+        for task in self._keeping:
+            task.cancel()
+        await super().leave()
+
+    def _load(self) -> None:
+        """Read what the party needs besides its keys, off the loop."""
+
+    async def present(self, challenge: bytes) -> bytes:
+        """Answer a challenge with a `Presence`, as a frame."""
+        (party,) = self._parties.values()
+        return encode(present(party.identity, self._agreement, challenge, int(time.time()))).header
+
+    async def greet(self, name: str) -> str:
+        """Look at once for a party that says it is there; return why it is not met, or nothing."""
+        peer = next((peer for peer in self._found if name in peer.parties), None)
+        if peer is None:
+            return "the study has no such party" if self._found else NOT_THERE
+        await self._seek(peer, greets=False)
+        return self._problems.get(name, "")
+
+    async def problems(self) -> dict[str, str]:
+        """Return which parties are not met, and why."""
+        return dict(self._problems)
+
+    # Inside
+
+    async def _seek(self, peer: Peer, *, greets: bool = True) -> None:
+        """Look for a party, have it prove who it is, and tell it of this one."""
+        (name,) = peer.parties
+        (own,) = self._parties
+        try:
+            handle = await asyncio.to_thread(finding.party, self._study.title, name)
+            challenge = os.urandom(CHALLENGE_BYTES)
+            answer = await asyncio.wait_for(handle.present.remote(challenge), ANSWER_SECONDS)
+            check_presence(_message(answer), self._study.roster[name], self._agreement, challenge)
+            if not finding.is_same(peer.handle, handle):
+                self._lose(peer)  # for sessions with the process that went by this name before
+                peer.meet(handle)
+            problem = await asyncio.wait_for(handle.greet.remote(own), ANSWER_SECONDS) if greets else ""
+            if problem == NOT_THERE:
+                raise LookupError(name)  # it is still starting
+            if problem:
+                raise SetupError(f"{name} does not take {own} for the party of its study: {problem}")
+        except (LookupError, RayError, TimeoutError):
+            self._problems[name] = NOT_THERE
+        except SetupError as error:
+            if self._problems.get(name) != str(error):
+                logger.warning("%s", error)
+            self._problems[name] = str(error)
+        else:
+            self._problems.pop(name, None)
+            for party in self._parties.values():
+                party.regain(name)
+            self._found[peer].set()
+
+    async def _keep(self, peer: Peer) -> None:
+        """Watch over a process and, when it is lost, look for it until it is there again."""
+        found = self._found[peer]
+        while True:
+            while not found.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(found.wait(), SEEK_SECONDS)
+                if not found.is_set():
+                    await self._seek(peer)
+            self.watch_over(peer)
+            found.clear()
+            await self.watching[peer]
+            self._problems[peer.parties[0]] = NOT_THERE
+
+    def _lose(self, peer: Peer) -> None:
+        for party in self._parties.values():
+            for name in peer.parties:
+                party.lose(name)
+
+
+class DeployedHolder(HolderCalls, DeployedHost):
+    """Runs the data holder of this machine."""
+
+    def _party(self) -> DataHolder:
+        file = self._file
+        holder = DataHolder(
+            file.party.name, None, simulation=False, policy=file.policy, identity=file.identity
+        )
+        self._holders = [holder]
+        return holder
+
+    def _load(self) -> None:
+        (holder,) = self._holders
+        study = self._study
+        model = as_asked(study.model(self._file.policy.importable), study.privacy, study.cov_type)
+        self._agreed = model.definition
+        holder.take_rows(self._file.source().read())
+
+    async def propose(self, definition: bytes) -> str:
+        """Hold the model of a definition ready if the holder allows it; return the reason if it does not."""
+        (holder,) = self._holders
+        try:
+            asked = Definition.from_canonical(definition)
+            if self._file.policy.models is None and asked != self._agreed:
+                return (
+                    MODEL_NOT_ALLOWED  # who names no models has agreed to that of the study, and to no other
+                )
+            holder.hold_ready(asked.digest, await asyncio.to_thread(self._file.policy.model_of, asked))
+        except PolicyError as error:
+            logger.warning("declined a model: %s", error)
+            return error.reason
+        except ModelError as error:
+            logger.warning("declined a model: %s", error)
+            return MODEL_NOT_ALLOWED
+        return ""
+
+
+class DeployedCoordinator(CoordinatorCalls, DeployedHost):
+    """Runs the coordinator, with the repository beside it."""
+
+    def _party(self) -> Coordinator:
+        self._coordinator = Coordinator(
+            self._file.party.name, finding.party(self._study.title, finding.REPOSITORY), self._file.identity
+        )
+        return self._coordinator
+
+    async def propose(self, definition: bytes) -> None:
+        """Have every living holder hold the model of a definition ready.
+
+        Raises
+        ------
+        RefusedError
+            If some do not allow it.
+        """
+        peers = [peer for peer in self._peers.values() if self._is_living_holder(peer)]
+        answers = await asyncio.gather(
+            *(self._unless_lost(peer, peer.handle.propose.remote(definition)) for peer in peers)
+        )
+        refusals = {
+            str(peer.parties[0]): (reason, "") for peer, reason in zip(peers, answers, strict=True) if reason
+        }
+        if refusals:
+            raise RefusedError(refusals)
+
+    async def compute_definition(
+        self, computation: str, definition: bytes, terms: Terms
+    ) -> AsyncGenerator[Event, None]:
+        """Run the model of a definition to its end; yields its events, as `compute` does.
+
+        Raises
+        ------
+        ModelError, PolicyError
+            If the model cannot be made of what is installed here.
+        """
+        asked = Definition.from_canonical(definition)
+        model = await asyncio.to_thread(self._file.policy.model_of, asked)
+        running = self.compute(computation, model, asked.digest, terms)
+        async with contextlib.aclosing(running) as events:
+            async for event in events:
+                yield event
+
+    def _is_living_holder(self, peer: Peer) -> bool:
+        (name,) = peer.parties
+        return name in self._study.roster.holders and name not in self._coordinator.lost
+
+
+class DeployedAggregator(DeployedHost):
+    """Runs an aggregator."""
+
+    def _party(self) -> Aggregator:
+        return Aggregator(self._file.party.name, self._file.identity)
+
+
+def _message(header: bytes) -> object:
+    try:
+        return decode(Frame(header, ()))
+    except DecodeError:
+        return None
+
+
+HOSTS: dict[str, type[DeployedHost]] = {
+    COORDINATOR: DeployedCoordinator,
+    HOLDER: DeployedHolder,
+    AGGREGATOR: DeployedAggregator,
+}

@@ -1,0 +1,154 @@
+"""A federation over several machines: each party was started by its owner, and here they are only asked.
+
+The parties of a study are looked up by their names; they are given nothing but public data. What is fitted travels as a
+definition; each holder makes the model of what is installed at its side, if its policy allows that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..models.sum import Sum
+from ..protocols.errors import SetupError
+from ..protocols.party import COORDINATOR
+from ..protocols.planning import Wish
+from ..protocols.protocol import check_encoding
+from ..records.study import Study
+from ..serialization.schema import Message
+from . import cluster, finding
+from .choice import Choice
+from .computation import Kept, Terms
+from .errors import PeerUnreachableError
+from .events import Result
+from .federation import Federation, Stream
+from .progress import OnEvent
+from .question import question
+
+
+def connected(study: Study) -> Deployment:
+    """Look up the parties of a study."""
+    identifier = uuid.uuid4().hex
+    cluster.join_ray(study.address, identifier)
+    try:
+        coordinator = _found(study.title, study.roster.coordinator)
+        repository = _found(study.title, finding.REPOSITORY)
+    except BaseException:
+        cluster.stop_ray(identifier)
+        raise
+    return Deployment(
+        Choice(study.protocol, Wish()),
+        study.on_dropout,
+        tuple(study.roster.holders),
+        {COORDINATOR: coordinator},
+        _repository=repository,
+        _identifier=identifier,
+        study=study,
+    )
+
+
+def _found(study: str, name: str) -> Any:
+    try:
+        return finding.party(study, name)
+    except LookupError:
+        raise PeerUnreachableError(name, remedy="let it join: python -m tacit join") from None
+
+
+@dataclass
+class Deployment(Federation):
+    """The parties of a study, ready to be asked.
+
+    Attributes
+    ----------
+    study : Study
+        What the parties have agreed on.
+    """
+
+    study: Study = field(kw_only=True)
+
+    def run(self, on_event: OnEvent | None = None) -> Any:
+        """Carry out the study's analysis over all holders.
+
+        Parameters
+        ----------
+        on_event : callable, optional
+            As in `fit`.
+
+        Returns
+        -------
+        Fit, GLMFit, OLSFit, NetworkFit or ndarray
+            By the study's model.
+
+        Raises
+        ------
+        RefusedError
+            If a holder's policy is against it; names holder and rule.
+        DropoutError, ModelError, PeerUnreachableError
+            As `fit`.
+        """
+        model, encoding = self._analysis()
+        return self._end_of(model, encoding, self._wait(model, encoding, on_event))
+
+    async def arun(self, on_event: OnEvent | None = None) -> Any:
+        """Carry out the study's analysis as `run` does: its asynchronous twin."""
+        model, encoding = self._analysis()
+        return self._end_of(model, encoding, await self._await(model, encoding, on_event))
+
+    def _analysis(self) -> tuple[Any, Message | None]:
+        study = self.study
+        model = study.model(study.analysis.importable)
+        return question(self._situation, model, study.encoding, study.privacy, study.cov_type)
+
+    def _end_of(self, model: Any, encoding: Message | None, result: Result) -> Any:
+        return self._array(result) if isinstance(model, Sum) else self._fit(model, result, encoding)
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Which parties the coordinator has not met, and why."""
+        return dict(self._get(self._parties[COORDINATOR].problems.remote(), COORDINATOR))
+
+    def restart(self) -> None:
+        """Refuse: the parties are not the asker's to end.
+
+        Raises
+        ------
+        SetupError
+            Always.
+        """
+        raise SetupError("each party of a deployment is started by its owner, with `python -m tacit join`")
+
+    def close(self) -> None:
+        """Let go of the parties, which go on. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            cluster.stop_ray(self._identifier)
+
+    def _hosts(self) -> dict[str, Any]:
+        """Look up who is there."""
+        found = {}
+        for name in self.study.roster:
+            with contextlib.suppress(LookupError):
+                found[str(name)] = finding.party(self.study.title, name)
+        return found
+
+    def _start(
+        self, model: Any, encoding: Message | None, kept: Kept | None
+    ) -> tuple[Any, Callable[[], Stream]]:
+        """Propose the model to every holder; then the coordinator may begin."""
+        self._ensure_open()
+        definition = model.definition
+        protocol = self.choice.protocol_for(model, len(self.holders), encoding)
+        terms = Terms(protocol, encoding, self.on_dropout, kept, needed=self.study.minimum_holders)
+        check_encoding(protocol, encoding)
+        coordinator = self._parties[COORDINATOR]
+        proposing = coordinator.propose.remote(definition.canonical)
+        identifier = uuid.uuid4().hex
+
+        def begin() -> Stream:
+            compute = coordinator.compute_definition.options(num_returns="streaming")
+            return Stream(identifier, compute.remote(identifier, definition.canonical, terms))
+
+        return proposing, begin

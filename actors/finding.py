@@ -1,0 +1,41 @@
+"""What the processes of a deployment are called in Ray, and how they are found by it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+
+NAMESPACE = "tacit"
+LABEL = "tacit.party"  # of the machine of a party
+REPOSITORY = "the repository"  # which no party can be called
+
+
+def actor_name(study: str, party: str) -> str:
+    """Return what a party's process is called: parties of one study find each other even if their files differ."""
+    return f"{study}: {party}"
+
+
+def party(study: str, name: str) -> Any:
+    """Return the handle of a party's process.
+
+    Parameters
+    ----------
+    study : str
+        The title.
+    name : str
+
+    Raises
+    ------
+    LookupError
+        If there is none.
+    """
+    try:
+        return ray.get_actor(actor_name(study, name), namespace=NAMESPACE)
+    except ValueError:
+        raise LookupError(name) from None
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two handles, or none, are of one process."""
+    return one is not None and other is not None and one._actor_id == other._actor_id

@@ -1,0 +1,94 @@
+"""Makes a party's process and waits with it: run by `joining`, as ``python -m tacit.actors.party_keeper FILE``.
+
+It is the driver in Ray's words, that the party's process ends with. What happens it prints, one line of JSON each.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from ..protocols.party import COORDINATOR
+from ..records.party_file import PartyFile, RepositoryPlace
+from ..serialization.errors import TacitError
+from . import cluster
+from .errors import PeerUnreachableError, cause_of
+
+RETRY_SECONDS = 1.0
+RAY_SECONDS = 60.0
+LOOK_SECONDS = 5.0
+
+
+def say(event: str, **what: Any) -> None:
+    """Tell whoever reads."""
+    sys.stdout.write(json.dumps({"event": event, **what}) + "\n")
+    sys.stdout.flush()
+
+
+def keep(file: PartyFile) -> None:
+    """Make the party's process, and wait until it ends.
+
+    Raises
+    ------
+    TacitError
+        If it cannot be made, or cannot start.
+    """
+    study = file.study
+    name, kind = file.party.name, file.party.kind
+    _reach_ray(study.address)
+    if kind == COORDINATOR:
+        repository = cluster.start_deployed_repository(study.title, name, _place(file))
+        ray.get(repository.ledger_head.remote())
+    host = cluster.start_party(study.title, name, kind, str(file.path.absolute()))
+    problems = ray.get(host.start.remote())
+    say("ready", party=name, study=study.title, not_met=problems)
+    gone = host.watch.remote()
+    while True:
+        done, _ = ray.wait([gone], timeout=LOOK_SECONDS)
+        if done:
+            ray.get(gone)
+        now = ray.get(host.problems.remote())
+        if now != problems:
+            say("parties", not_met=now)
+        problems = now
+
+
+def _place(file: PartyFile) -> RepositoryPlace:
+    """Return where the coordinator keeps models: beside its other state, if it does not say."""
+    return file.repository or RepositoryPlace(str(file.state / "repository"), None, None)
+
+
+def _reach_ray(address: str) -> None:
+    """Become a user of Ray, which may be starting just now."""
+    ends = time.monotonic() + RAY_SECONDS
+    while True:
+        try:
+            cluster.join_ray(address, "the keeper of a party")
+        except PeerUnreachableError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(RETRY_SECONDS)
+        else:
+            return
+
+
+def main(path: str) -> int:
+    """Keep the party of a file; return what the process ends with."""
+    try:
+        keep(PartyFile.read(Path(path)))
+    except TacitError as error:
+        say("failed", error=str(error))
+    except RayError as error:
+        cause = cause_of(error)
+        say("failed", error=str(cause) if isinstance(cause, TacitError) else type(cause).__name__)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,259 @@
+"""Several hosts on one machine: network, process and mount namespaces, with a switch between them.
+
+Each host has an address of its own, a folder for temporary files and shared memory of its own, so that Ray takes it for
+a machine. A host can be cut off, slowed down, crashed (all of its processes end at once) and started again. Everything
+is made by the test that uses it, and gone after it; it takes root, and the tools of iproute2 and util-linux.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+TOOLS = ("ip", "unshare", "nsenter", "mount")
+RAY_FOLDER = "/tmp/ray"
+READY_SECONDS = 20.0
+SHARED_MEMORY = "512m"
+ETHERNET = 3  # ETH_P_ALL
+
+
+def obstacle() -> str:
+    """Return why there can be no hosts here; nothing if there can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "namespaces take root on Linux"
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        return f"namespaces take {', '.join(missing)} (Debian: iproute2, util-linux, mount)"
+    tried = subprocess.run(
+        ["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, check=False
+    )
+    return "" if tried.returncode == 0 else "this machine lets nobody make namespaces"
+
+
+def run(*command: str) -> str:
+    """Run a command to its end and return what it prints."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def _sandbox(script: str) -> subprocess.Popen[bytes]:
+    """Start a process that holds namespaces open, and dies with all that is in them."""
+    return subprocess.Popen(
+        [
+            "unshare",
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+            "-c",
+            script,
+        ],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _inmost(process: subprocess.Popen[bytes]) -> int:
+    """Return the process that has the namespaces: the child of `unshare`."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    ends = time.monotonic() + READY_SECONDS
+    while time.monotonic() < ends:
+        found = children.read_text(encoding="ascii").split()
+        if found:
+            return int(found[0])
+        time.sleep(0.01)
+    raise RuntimeError("no namespaces in time")
+
+
+@dataclass
+class Host:
+    """One machine.
+
+    Attributes
+    ----------
+    name : str
+    address : str
+    """
+
+    network: Network
+    name: str
+    number: int
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    _holding: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"10.77.{self.network.number}.{self.number}"
+
+    @property
+    def link(self) -> str:
+        """The end of its cable that is in the switch."""
+        return f"port{self.number}"
+
+    def boot(self) -> None:
+        """Make its namespaces, and plug its cable in."""
+        made = f"mkdir -p {RAY_FOLDER} && mount -t tmpfs none {RAY_FOLDER}"
+        shared = f"mount -t tmpfs -o size={SHARED_MEMORY} none /dev/shm"
+        self._holding = _sandbox(f"{made} && {shared} && echo > {self._booted} && exec sleep infinity")
+        self.inside = _inmost(self._holding)
+        ends = time.monotonic() + READY_SECONDS
+        while not self._booted.exists() and time.monotonic() < ends:
+            time.sleep(0.01)
+        self.network.run(
+            *("ip", "link", "add", self.link, "type", "veth"),
+            *("peer", "name", "eth0", "netns", str(self.inside)),
+        )
+        self.network.run("ip", "link", "set", self.link, "master", "switch", "up")
+        self.run("ip", "address", "add", f"{self.address}/24", "dev", "eth0")
+        self.run("ip", "link", "set", "eth0", "up")
+        self.run("ip", "link", "set", "lo", "up")
+
+    @property
+    def _booted(self) -> Path:
+        return self.network.folder / f"{self.name}.booted"
+
+    def crash(self) -> None:
+        """End all of its processes at once, as a power cut does."""
+        if self._holding is not None:
+            os.killpg(self._holding.pid, signal.SIGKILL)
+            self._holding.wait()
+        for process in self.processes:
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        self.processes.clear()
+        self._booted.unlink(missing_ok=True)
+        with contextlib.suppress(RuntimeError):  # it goes with the other end
+            self.network.run("ip", "link", "delete", self.link)
+
+    def cut_off(self) -> None:
+        """Pull its cable."""
+        self.network.run("ip", "link", "set", self.link, "down")
+
+    def plug_in(self) -> None:
+        """Put its cable back."""
+        self.network.run("ip", "link", "set", self.link, "up")
+
+    def delay(self, milliseconds: int) -> None:
+        """Have everything that leaves it take so much longer."""
+        self.run("tc", "qdisc", "replace", "dev", "eth0", "root", "netem", "delay", f"{milliseconds}ms")
+
+    def run(self, *command: str) -> str:
+        """Run a command on it to its end."""
+        return run(*_in(str(self.inside)), *command)
+
+    def start(self, *command: str, log: IO[str], **environment: str) -> subprocess.Popen[str]:
+        """Start a command on it, that writes to a log."""
+        process = subprocess.Popen(
+            [*_in(str(self.inside)), *command],
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.processes.append(process)
+        return process
+
+
+def _in(process: str) -> Sequence[str]:
+    """Return what runs a command in the namespaces of a process."""
+    return ("nsenter", "--target", process, "--net", "--mount", "--pid", "--")
+
+
+@dataclass
+class Network:
+    """A switch, and the hosts at it.
+
+    Attributes
+    ----------
+    folder : Path
+        For what the hosts' own commands leave.
+    number : int
+        Of its addresses: 10.77.number.x.
+    """
+
+    folder: Path
+    number: int = 1
+    hosts: dict[str, Host] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._holding = _sandbox("exec sleep infinity")
+        self.inside = _inmost(self._holding)
+        self.run("ip", "link", "add", "switch", "type", "bridge")
+        self.run("ip", "link", "set", "switch", "up")
+
+    def run(self, *command: str) -> str:
+        """Run a command at the switch."""
+        return run("nsenter", "--target", str(self.inside), "--net", "--", *command)
+
+    def host(self, name: str) -> Host:
+        """Make a host and start it."""
+        self.hosts[name] = made = Host(self, name, len(self.hosts) + 1)
+        made.boot()
+        return made
+
+    def close(self) -> None:
+        """End everything."""
+        for host in self.hosts.values():
+            host.crash()
+        os.killpg(self._holding.pid, signal.SIGKILL)
+        self._holding.wait()
+
+
+@contextlib.contextmanager
+def network(folder: Path, number: int = 1) -> Iterator[Network]:
+    """Make a switch for hosts, all of which are ended at the end."""
+    made = Network(folder, number)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+LISTENER = """
+import socket, sys
+heard = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+heard.bind((sys.argv[1], 0))
+with open(sys.argv[2], "wb", buffering=0) as trace:
+    while True:
+        trace.write(heard.recv(65536))
+"""
+
+
+@contextlib.contextmanager
+def wiretap(of: Network, trace: Path) -> Iterator[None]:
+    """Write every packet that passes the switch to a file."""
+    taps = [
+        subprocess.Popen(
+            [
+                *_in(str(of.inside)),
+                sys.executable,
+                "-c",
+                LISTENER,
+                host.link,
+                str(trace.with_suffix(f".{host.name}")),
+            ]
+        )
+        for host in of.hosts.values()
+    ]
+    try:
+        yield
+    finally:
+        for tap in taps:
+            tap.kill()
+            tap.wait()
