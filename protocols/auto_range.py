@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ..serialization.encoding_parameters import FixedPoint
 from .encoding import ArrayEncoding
 from .errors import MisuseError, RangeError, SetupError
-from .limbs import Limbs
+from .limbs import Limbs, Words
 from .secret import RandomBytes
 
 LOWEST_EXPONENT, HIGHEST_EXPONENT = -64, 64
@@ -130,12 +130,12 @@ class RangeArray(ArrayEncoding):
         self._refuse_value(np.abs(values) > math.ldexp(1.0, HIGHEST_EXPONENT), "out of the declared range")
         return bucket_words(n_filled_buckets(values), random_bytes)[:, None]
 
-    def decode(self, total: Limbs) -> NDArray[np.float64]:
+    def decode(self, total: Limbs | Words) -> NDArray[np.float64]:
         """Return the bound, 0 if all values are zeros."""
-        return np.array(range_from_total(total[:, 0]) or 0.0)
+        return np.array(range_from_total(self.from_words(total)[:, 0]) or 0.0)
 
-    def _from_limbs(self, total: Limbs) -> NDArray[Any]:
-        return self.decode(total)
+    def _from_limbs(self, total: Limbs, start: int) -> NDArray[Any]:
+        raise MisuseError("a range is decoded whole")
 
 
 def grid_within(bounds: Mapping[str, float]) -> FixedPoint:

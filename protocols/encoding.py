@@ -33,11 +33,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import MisuseError, RangeError, SetupError
+from .errors import RangeError, SetupError
 from .limbs import Limbs, Words, nearest_floats, negate_limbs
 from .secret import RandomBytes
 
 MAX_CONTRIBUTIONS = 2**20
+DECODED_BYTES = 2**18  # at a time: what a decoder makes on its way stays in the processor's cache
 
 _REMEDIES = {
     "not finite": "leave out or impute the missing values, or ask at another point",
@@ -149,17 +150,23 @@ class ArrayEncoding(ABC):
             )
         return self._to_limbs(np.ascontiguousarray(given, dtype=self.dtype).reshape(-1), random_bytes)
 
-    def decode(self, total: Limbs) -> NDArray[Any]:
-        """Decode a sum of at most n_contributions encoded arrays.
+    @property
+    def total_dtype(self) -> np.dtype[Any]:
+        """The dtype of a decoded total: the array's own, int64 for bool."""
+        return np.dtype(np.int64) if self.dtype.kind == "b" else self.dtype
+
+    def decode(self, total: Limbs | Words) -> NDArray[Any]:
+        """Decode a sum of at most n_contributions encoded arrays, piece by piece.
 
         Parameters
         ----------
-        total : ndarray of uint64, shape (size, limbs)
+        total : ndarray of uint64, shape (size, limbs), or of word_dtype and word_shape
+            As integers or as words.
 
         Returns
         -------
         ndarray
-            In the array's shape and dtype (int64 for bool).
+            In the array's shape, of total_dtype.
 
         Raises
         ------
@@ -168,12 +175,18 @@ class ArrayEncoding(ABC):
         RangeError
             A total cannot be represented, or is none of n_contributions contributions.
         """
-        if total.shape != (self.size, self.limbs):
+        integers = (np.dtype(np.uint64), (self.size, self.limbs))
+        if (total.dtype, total.shape) not in (integers, (self.word_dtype, self.word_shape)):
             raise SetupError(
-                f"the total of array {self.name!r} has shape {total.shape}, "
-                f"expected {(self.size, self.limbs)}: decode it with the encoding it was made with"
+                f"the total of array {self.name!r} is {total.dtype}{total.shape}, expected "
+                f"{self.word_dtype}{self.word_shape}: decode it with the encoding it was made with"
             )
-        return self._from_limbs(np.asarray(total, dtype=np.uint64)).reshape(self.shape)
+        count, rows = math.prod(self.shape), max(1, DECODED_BYTES // (8 * self.limbs))
+        values = np.empty(count, dtype=self.total_dtype)
+        for start in range(0, count, rows):
+            part = slice(start, min(start + rows, count))
+            values[part] = self._from_limbs(self.from_words(total[part]), start)
+        return values.reshape(self.shape)
 
     def to_words(self, limbs: Limbs) -> Words:
         """Return integers as words, for sums modulo 2^word_bits.
@@ -191,38 +204,30 @@ class ArrayEncoding(ABC):
             return limbs[:, 0].astype(np.uint32)
         return limbs.reshape(len(limbs), *self.word_shape[1:])
 
-    def from_words(self, words: Words) -> Limbs:
+    def from_words(self, words: Words | Limbs) -> Limbs:
         """Return words as integers, as `to_words` made them or summed modulo 2^word_bits.
 
         Parameters
         ----------
-        words : ndarray of word_dtype and word_shape
+        words : ndarray of word_dtype, or of uint64
+            Of some values one after the other; integers stay as they are.
 
         Returns
         -------
-        ndarray of uint64, shape (size, limbs)
-
-        Raises
-        ------
-        MisuseError
-            The words are of another width or number.
+        ndarray of uint64, shape (count, limbs)
+            Wide words are the same memory.
         """
-        if words.dtype != self.word_dtype or words.shape != self.word_shape:
-            raise MisuseError(
-                f"words of array {self.name!r} are {words.dtype}{words.shape}, "
-                f"expected {self.word_dtype}{self.word_shape}: sum what to_words returns"
-            )
-        if self.word_bits == 32:
+        if words.dtype == np.uint32:
             words = words.view(np.int32).astype(np.int64).view(np.uint64)  # the sign is extended
-        return words.reshape(self.size, self.limbs).astype(np.uint64, copy=False)
+        return words.reshape(len(words), self.limbs).astype(np.uint64, copy=False)
 
     @abstractmethod
     def _to_limbs(self, values: NDArray[Any], random_bytes: RandomBytes | None) -> Limbs:
         """Encode a contiguous vector of the right dtype."""
 
     @abstractmethod
-    def _from_limbs(self, total: Limbs) -> NDArray[Any]:
-        """Decode a matrix of the right shape to a vector."""
+    def _from_limbs(self, total: Limbs, start: int) -> NDArray[Any]:
+        """Decode the integers of some values, from the place `start` on, to a vector of total_dtype."""
 
     def _refuse_value(self, bad: NDArray[np.bool_], problem: str) -> None:
         """Name the first value for which `bad` holds."""
@@ -230,18 +235,19 @@ class ArrayEncoding(ABC):
             index = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), self.shape))
             raise ValueRangeError(array=self.name, index=index, problem=problem)
 
-    def _refuse_total(self, bad: NDArray[np.bool_], problem: str) -> None:
-        """Name the first total for which `bad` holds."""
+    def _refuse_total(self, bad: NDArray[np.bool_], start: int, problem: str) -> None:
+        """Name the first total, of those from `start` on, for which `bad` holds."""
         if bad.any():
             raise RangeError(
-                f"the total of array {self.name!r} at flat index {int(np.argmax(bad))} {problem}"
+                f"the total of array {self.name!r} at flat index {start + int(np.argmax(bad))} {problem}"
             )
 
-    def _refuse_impossible(self, words: NDArray[np.int64], bound: int) -> None:
+    def _refuse_impossible(self, words: NDArray[np.int64], start: int, bound: int) -> None:
         """Refuse totals that no n_contributions integers up to `bound` sum to."""
         largest = self.n_contributions * bound
         self._refuse_total(
             ~((words <= largest) & (words >= -largest)),
+            start,
             f"exceeds what {self.n_contributions} contributions in range sum to: some message was wrong",
         )
 
@@ -256,18 +262,17 @@ class IntegerArray(ArrayEncoding):
             limbs[:, 1:] = (values >> 63).astype(np.uint64)[:, None]
         return limbs
 
-    def _from_limbs(self, total: Limbs) -> NDArray[Any]:
-        dtype = np.dtype(np.int64) if self.dtype.kind == "b" else self.dtype
-        low = total[:, 0]
+    def _from_limbs(self, total: Limbs, start: int) -> NDArray[Any]:
+        dtype, low = self.total_dtype, total[:, 0]
         words = low.view(np.int64) if total.shape[1] == 1 or dtype.kind == "i" else low
         limits = np.iinfo(dtype)
         too_large = (words < limits.min) | (words > limits.max)
         if total.shape[1] == 1:
-            self._refuse_impossible(low.view(np.int64), self.bound)
+            self._refuse_impossible(low.view(np.int64), start, self.bound)
         else:
             extension = (words >> 63).astype(np.uint64) if dtype.kind == "i" else np.zeros_like(low)
             too_large |= (total[:, 1:] != extension[:, None]).any(axis=1)
-        self._refuse_total(too_large, f"lies beyond {dtype}: contribute a wider integer, or floats")
+        self._refuse_total(too_large, start, f"lies beyond {dtype}: contribute a wider integer, or floats")
         return words.astype(dtype)
 
 
@@ -314,9 +319,8 @@ class ExactFloatArray(ArrayEncoding):
         limbs[negative] = negate_limbs(limbs[negative])
         return limbs
 
-    def _from_limbs(self, total: Limbs) -> NDArray[Any]:
+    def _from_limbs(self, total: Limbs, start: int) -> NDArray[Any]:
         floats = nearest_floats(total, FLOAT_FORMATS[self.dtype].unit_exponent, self.dtype)
-        self._refuse_total(
-            ~np.isfinite(floats), f"lies beyond {self.dtype}: scale the values down before summing"
-        )
+        problem = f"lies beyond {self.dtype}: scale the values down before summing"
+        self._refuse_total(~np.isfinite(floats), start, problem)
         return floats

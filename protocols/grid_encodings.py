@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from .encoding import ArrayEncoding
 from .errors import MisuseError, RangeError
 from .key_agreement import KEY_BYTES
-from .limbs import Limbs, nearest_floats
+from .limbs import Limbs, Words, nearest_floats
 from .secret import RandomBytes
 from .stream_cipher import Keystream
 
@@ -77,9 +77,9 @@ class FixedPointArray(ArrayEncoding):
         self._refuse_value(~np.isfinite(values), "not finite")
         self._refuse_value(np.abs(values.astype(np.float64)) > self.limit, "out of the declared range")
 
-    def _from_limbs(self, total: Limbs) -> NDArray[Any]:
+    def _from_limbs(self, total: Limbs, start: int) -> NDArray[Any]:
         words = total[:, 0].view(np.int64)
-        self._refuse_impossible(words, self.bound)
+        self._refuse_impossible(words, start, self.bound)
         if self.dtype == np.float32 and self.n_contributions * self.bound > LARGEST_WHOLE_DOUBLE:
             return nearest_floats(total, -self.fraction_bits, self.dtype)
         # To float64, the conversion rounds; to float32, the cast, after an exact conversion. The scaling is
@@ -115,19 +115,20 @@ class QuantizedArray(ArrayEncoding):
         scale = self.levels / self.clip
         return scale if self.clip * scale <= self.levels else math.nextafter(scale, 0.0)
 
-    def clipped(self, total: Limbs) -> int:
+    def clipped(self, total: Limbs | Words) -> int:
         """Return how many values were clipped, over all contributions in a total.
 
         Parameters
         ----------
-        total : ndarray of uint64, shape (size, 1)
+        total : ndarray
+            As of `decode`.
 
         Raises
         ------
         RangeError
             The count is none of n_contributions contributions.
         """
-        count = int(total[-1, 0].view(np.int64))
+        count = int(self.from_words(total[-1:])[0, 0].view(np.int64))
         most = self.n_contributions * (self.size - 1)
         if not 0 <= count <= most:
             raise RangeError(
@@ -157,10 +158,15 @@ class QuantizedArray(ArrayEncoding):
             levels >>= DITHER_BITS
         return words.view(np.uint64).reshape(-1, 1)
 
-    def _from_limbs(self, total: Limbs) -> NDArray[Any]:
+    def decode(self, total: Limbs | Words) -> NDArray[Any]:
+        """Decode as `ArrayEncoding.decode` does, if the count of clipped values can be one."""
+        values = super().decode(total)
         self.clipped(total)
-        words = total[:-1, 0].view(np.int64)
-        self._refuse_impossible(words, self.levels)
+        return values
+
+    def _from_limbs(self, total: Limbs, start: int) -> NDArray[Any]:
+        words = total[:, 0].view(np.int64)
+        self._refuse_impossible(words, start, self.levels)
         return _as_dtype(words / self.scale, self.dtype)
 
 

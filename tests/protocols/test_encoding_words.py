@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tacit.protocols.encoding import ArrayEncoding
 from tacit.protocols.encoding_plan import plan
-from tacit.protocols.errors import MisuseError
+from tacit.protocols.errors import SetupError
 from tacit.protocols.limbs import add_limbs, integers_to_limbs, limbs_to_integers
 from tacit.serialization.encoding_parameters import EncodingParameters, ExactFloat, FixedPoint, Quantized
 
@@ -120,6 +120,7 @@ def test_words_of_a_contribution_decode(encoding: EncodingParameters | None, dty
     array = planned(encoding, dtype)
     values = np.array([0, 1, 0, 1, 1]).astype(dtype)
     words = array.to_words(array.encode(values, os.urandom))
+    assert np.array_equal(array.decode(words), values)
     assert np.array_equal(array.decode(array.from_words(words)), values)
 
 
@@ -127,5 +128,5 @@ def test_words_of_a_contribution_decode(encoding: EncodingParameters | None, dty
     "words", [np.zeros(5, np.uint64), np.zeros(4, np.uint32), np.zeros((5, 1), np.uint32), np.zeros(5)]
 )
 def test_words_of_another_width_or_number_are_refused(words: Any) -> None:
-    with pytest.raises(MisuseError, match=r"expected uint32\(5,\)"):
-        planned(None, "int8").from_words(words)
+    with pytest.raises(SetupError, match=r"expected uint32\(5,\)"):
+        planned(None, "int8").decode(words)
