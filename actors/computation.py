@@ -419,9 +419,8 @@ def _recorded(array: NDArray[Any]) -> Any:
     """Return an array as it stands in the ledger: its values, or for a long one its form and its hash."""
     if array.size <= RECORDED_VALUES:
         return array.tolist()
-    octets = np.ascontiguousarray(array).tobytes()
     return {
         "dtype": array.dtype.str,
         "shape": list(array.shape),
-        "sha256": hashlib.sha256(octets).hexdigest(),
+        "sha256": hashlib.sha256(np.ascontiguousarray(array).data).hexdigest(),
     }

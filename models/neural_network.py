@@ -309,13 +309,14 @@ class NeuralNetwork:
             If the holders' rows differ in form, or there are none, or the training diverges.
         """
         rounds = self._rounds(total)
-        vector = self._layout.vector(self._module)
         if start is None:
-            state = await rounds.begin(vector)
-            yield state
+            start = await rounds.begin(self._layout.vector(self._module))
+            yield start
         else:
-            state = _continued(rounds.first_state(vector, 0), start)
-        async for reached in rounds.run(state):
+            start = _continued(rounds.first_state(self._layout.vector(self._module), 0), start)
+        states = rounds.run(start)
+        del start  # a whole network, which the training leaves behind
+        async for reached in states:
             yield self._fit(reached) if isinstance(reached, Trained) else reached
 
     def _rounds(self, total: Total) -> Rounds:

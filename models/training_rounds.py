@@ -100,10 +100,7 @@ class Rounds:
             If the network diverges at some holder.
         """
         while state.iteration < self.recipe.rounds and not self._is_stale(state):
-            sums = await self._round(state)
-            state = self._judged(state, sums)
-            if not self._is_stale(state):
-                state = self._moved(state, sums)
+            state = self._told(state, await self._round(state))
             yield state
         if not _is_second(state):
             state, sums = await self._evaluated(state)
@@ -113,6 +110,11 @@ class Rounds:
             yield state
         counted, sums = await self._evaluated(_best(state))
         yield _trained(replace(state, n_passes=counted.n_passes), _best(state), sums)
+
+    def _told(self, state: TrainingState, sums: Arrays) -> TrainingState:
+        """Return the state after a round's sums."""
+        state = self._judged(state, sums)
+        return state if self._is_stale(state) else self._moved(state, sums)
 
     async def _round(self, state: TrainingState) -> Arrays:
         number = state.iteration + 1
@@ -130,10 +132,10 @@ class Rounds:
         scale = math.ldexp(1.0, state.exponent) / rows if rows else 0.0
         rate = -self.recipe.learning_rate if self.recipe.aggregation == "fedsgd" else 1.0
         step, memory = self.optimizer.step(sums["update"] * (rate * scale), state.memory)
-        parameters = state.parameters.copy()
-        parameters[: self.n_parameters] += step
+        parameters: NDArray[Any] = np.add(state.parameters[: self.n_parameters], step, out=step)
         if "buffers" in sums:
-            parameters[self.n_parameters :] += sums["buffers"] * scale
+            buffers = state.parameters[self.n_parameters :] + sums["buffers"] * scale
+            parameters = np.concatenate([parameters, buffers])
         loss = mean_loss(int(sums["loss"]), rows, state.exponent)
         record = RoundRecord(number, loss, rows=rows, clipped=int(sums["clipped"]))
         return replace(
