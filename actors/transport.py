@@ -2,7 +2,8 @@
 
 A call that brings frames waits there, so that what its receiver has to say in return is its answer: between two
 processes that take turns, one call carries both ways. Frames for a process none of whose calls waits go in a call
-of their own.
+of their own. So does a long one, always, and its call does not wait: neither end keeps its buffers, which are memory
+that processes share, any longer than it takes to open it.
 
 Ray keeps no order between calls, and a call whose answer is lost may or may not have run; the slots of a
 session make both harmless, so a frame is simply sent again, with identical bytes: the caller's with its next
@@ -26,8 +27,8 @@ RETRIES = 5
 FIRST_PAUSE = 0.05  # seconds; doubled at each retry
 WAITING_SECONDS = 10.0  # that a call waits for frames to take back
 
-Posted: TypeAlias = tuple[PartyId, Frame]
-Answer: TypeAlias = tuple[int, list[tuple[str, bytes, tuple[NDArray[Any], ...]]]]  # its number, and frames
+Posted: TypeAlias = tuple[PartyId, bytes]  # a frame without buffers
+Answer: TypeAlias = tuple[int, list[tuple[str, bytes]]]  # its number, and such frames
 
 
 class Peer:
@@ -63,7 +64,7 @@ class Peer:
         """Send to another process from now on, that of the same parties: nothing of the last one is on its way."""
         self._release([])
         self.handle = handle
-        self._turn: tuple[list[Posted], asyncio.Task[bool]] | None = None
+        self._turn: tuple[list[tuple[PartyId, Frame]], asyncio.Task[bool]] | None = None
         self._unconfirmed: dict[int, list[Posted]] = {}  # answers by their numbers
         self._n_answers = 0
         self._arrived: list[int] = []  # answers of that process, to be confirmed
@@ -79,7 +80,7 @@ class Peer:
         one call, not 500.
         """
         if self._turn is None:
-            collected: list[Posted] = []
+            collected: list[tuple[PartyId, Frame]] = []
             task = asyncio.get_running_loop().create_task(self._send_turn(collected))  # begins next turn
             self._turn = collected, task
         frames, sent = self._turn
@@ -92,24 +93,23 @@ class Peer:
         if self._has_called:
             await self._call([])
 
-    async def _send_turn(self, frames: list[Posted]) -> bool:
-        """Send frames as the answer that a call waits for, or else with calls: buffers as arguments of their own."""
+    async def _send_turn(self, frames: list[tuple[PartyId, Frame]]) -> bool:
+        """Send frames as the answer that a call waits for, or else with a call; a long one always has its own."""
         self._turn = None
-        if self._release(frames):
-            return True
         calls = [self._call([(to, frame.header)], *frame.buffers) for to, frame in frames if frame.buffers]
-        if bundle := [(to, frame.header) for to, frame in frames if not frame.buffers]:
-            calls.append(self._call(bundle))
+        short = [(to, frame.header) for to, frame in frames if not frame.buffers]
+        if short and not self._release(short):
+            calls.append(self._call(short))
         return all(await asyncio.gather(*calls))
 
-    async def _call(self, frames: list[tuple[PartyId, bytes]], *buffers: NDArray[Any]) -> bool:
+    async def _call(self, frames: list[Posted], *buffers: NDArray[Any]) -> bool:
         if self.handle is None:
             return False
         self._has_called = True
         for retry in range(RETRIES):
             confirmed, self._arrived = self._arrived, []
             again, self._missed = retry > 0 or self._missed, False
-            about = (self._here, confirmed, again, self._patient)
+            about = (self._here, confirmed, again, self._patient and not buffers)
             try:
                 answer: Answer | None = await self.handle.deliver.remote(about, frames, *buffers)
             except ActorUnavailableError:
@@ -128,8 +128,8 @@ class Peer:
             return
         number, frames = answer
         self._arrived.append(number)
-        for to, header, buffers in frames:
-            self._take(PartyId(to), Frame(header, buffers))
+        for to, header in frames:
+            self._take(PartyId(to), Frame(header))
             await asyncio.sleep(0)  # the loop turns between two: what the first has set off need not wait
 
     # Its calls
@@ -169,7 +169,7 @@ class Peer:
     def _numbered(self, frames: list[Posted]) -> Answer:
         self._n_answers += 1
         self._unconfirmed[self._n_answers] = frames
-        return self._n_answers, [(to, frame.header, frame.buffers) for to, frame in frames]
+        return self._n_answers, [*frames]
 
     async def _wait(self) -> Answer | None:
         loop = asyncio.get_running_loop()

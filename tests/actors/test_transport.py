@@ -156,18 +156,35 @@ def test_post_that_is_cancelled_takes_no_other_of_its_bundle_with_it(loop: async
 
 
 def test_frames_go_back_with_the_call_that_waits(loop: asyncio.Runner) -> None:
-    process, buffers = Process(), (np.ones(3, dtype=np.uint8),)
+    process = Process()
 
     async def scene() -> Answer | None:
         peer = peer_of(process)
         waiting = asyncio.ensure_future(peer.answer([], False, True))
         await asyncio.sleep(0)
-        sent = await asyncio.gather(peer.send(A, Frame(b"1")), peer.send(B, Frame(b"2", buffers)))
+        sent = await asyncio.gather(peer.send(A, Frame(b"1")), peer.send(B, Frame(b"2")))
         assert all(sent)
         return await waiting
 
-    assert loop.run(scene()) == (1, [(A, b"1", ()), (B, b"2", buffers)])
+    assert loop.run(scene()) == (1, [(A, b"1"), (B, b"2")])
     assert process.calls == []
+
+
+def test_long_frame_goes_in_a_call_of_its_own_that_does_not_wait_there(loop: asyncio.Runner) -> None:
+    process, buffers = Process(), (np.ones(3, dtype=np.uint8),)
+
+    async def scene() -> bool:
+        peer = peer_of(process)
+        waiting = asyncio.ensure_future(peer.answer([], False, True))
+        await asyncio.sleep(0)
+        assert await peer.send(B, Frame(b"2", buffers))
+        still_waits = not waiting.done()
+        waiting.cancel()
+        return still_waits
+
+    assert loop.run(scene())
+    assert process.calls == [([(B, b"2")], buffers)]
+    assert process.about == [(7, [], False, False)]
 
 
 def test_frames_for_which_no_call_waits_go_in_a_call_of_their_own(loop: asyncio.Runner) -> None:
@@ -226,7 +243,7 @@ def test_process_that_was_never_called_is_not_told_of_leaving(loop: asyncio.Runn
 def test_answer_that_may_be_lost_goes_out_again_until_it_is_confirmed(loop: asyncio.Runner) -> None:
     async def scene() -> None:
         peer = peer_of(Process())
-        frames = [(A, b"1", ())]
+        frames = [(A, b"1")]
         for confirmed, again, expected in (
             ([], False, (1, frames)),
             ([], True, (2, frames)),  # the first may be lost
@@ -244,7 +261,7 @@ def test_answer_that_may_be_lost_goes_out_again_until_it_is_confirmed(loop: asyn
 
 def test_what_comes_back_is_taken_in_and_confirmed_by_the_next_call(loop: asyncio.Runner) -> None:
     process, taken = Process(), list[tuple[PartyId, bytes]]()
-    process.answers = [(5, [("b", b"x", ()), ("c", b"y", ())])]
+    process.answers = [(5, [("b", b"x"), ("c", b"y")])]
 
     async def scene() -> None:
         peer = peer_of(process, lambda to, frame: taken.append((to, frame.header)))
@@ -258,7 +275,7 @@ def test_what_comes_back_is_taken_in_and_confirmed_by_the_next_call(loop: asynci
 
 def test_call_that_fails_confirms_again_and_says_that_an_answer_may_be_lost(loop: asyncio.Runner) -> None:
     process = Process()
-    process.answers = [(5, [("b", b"x", ())])]
+    process.answers = [(5, [("b", b"x")])]
 
     async def scene() -> None:
         peer = peer_of(process, lambda *_: None)
@@ -282,7 +299,7 @@ def test_frames_given_to_a_call_that_is_repeated_in_the_same_turn_go_out_again(l
         await waiting
         return await asyncio.wait_for(repeated, 1)
 
-    assert loop.run(scene()) == (2, [(A, b"1", ())])
+    assert loop.run(scene()) == (2, [(A, b"1")])
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["waits", "has been given frames"])
