@@ -21,6 +21,7 @@ from tacit.protocols.additive_sharing import AdditiveSharing
 from tacit.protocols.additive_steps import deal, sum_shares
 from tacit.protocols.key_agreement import SessionKeys
 from tacit.protocols.party import PartyId
+from tacit.protocols.running_sum import total_of
 from tacit.protocols.stream_cipher import CHUNK_BYTES
 from tacit.serialization.additive_sharing_messages import FullShare
 
@@ -79,7 +80,9 @@ class Sharing:
     def aggregate(self, keys: SessionKeys) -> object:
         """Add one aggregator's shares."""
         shares = {holder: share for holder, share in self._shares.items() if isinstance(share, FullShare)}
-        return sum_shares(self._opened, keys, self._opened.present, shares, ())
+        derived = [holder for holder in self._opened.present if holder not in shares]
+        totals = total_of(self._opened.encodings, shares.values())
+        return sum_shares(self._opened, keys, totals, derived, ())
 
     def cipher(self) -> None:
         """Encipher as many zeros, into one chunk that is overwritten."""

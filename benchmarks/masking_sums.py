@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 import tacit
 from numpy.typing import NDArray
-from tacit.protocols.limbs import Limbs
+from tacit.protocols.limbs import Words
 from tacit.protocols.masking_epoch import Dealings
-from tacit.protocols.masking_steps import add_inputs, mask_input, masks_left, masks_of, share_rows, unmask
+from tacit.protocols.masking_steps import mask_input, masks_left, masks_of, share_rows, unmask
 from tacit.protocols.party import PartyId
+from tacit.protocols.running_sum import total_of
 from tacit.serialization.pairwise_masking_messages import MaskedInput, UnmaskingShares
 
 from . import rivals
@@ -85,11 +86,11 @@ class Sum:
         masks = masks_of(self._opened, self._survivors[0], os.urandom(32), seeds)
         return mask_input(self._opened, (self._words,), masks, random_bytes=os.urandom)
 
-    def unmask(self) -> Limbs:
+    def unmask(self) -> Words:
         """Add the masked words, reconstruct, and take the masks that are left out of the sum."""
-        totals = add_inputs(self._inputs)
+        totals = total_of(self._opened.encodings, self._inputs)
         left, _ = masks_left(self._opened, self._dealings, 0, self._survivors, self._shares)
-        (total,) = unmask(self._opened, totals, left)
+        (total,) = unmask(totals, left)
         return total
 
     def check(self) -> None:

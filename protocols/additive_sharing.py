@@ -72,6 +72,7 @@ from .key_agreement import SessionKeys
 from .limbs import Limbs
 from .party import PartyId, Roster
 from .protocol import Attack, Cost, Protocol, Release, Summed, Trust
+from .running_sum import add, zeros
 
 MAXIMUM_AGGREGATORS = 100
 ANSWER_SECONDS = 60.0  # for a message of a few kilobytes
@@ -286,17 +287,22 @@ class AdditiveSharing(Protocol[None]):
         """Run an aggregator's role."""
         others, relying_on = _others(opened, channel.me), _relied_on(opened, channel.me)
         # Step 1
-        shares = await channel.gather(
+        totals = zeros(opened.encodings)
+
+        def take(holder: PartyId, share: FullShare) -> None:
+            check_share(opened, holder, share)
+            add(totals, share)
+
+        came = await channel.fold(
             FullShare,
+            take,
             senders=senders_to(opened, channel.me),
             at_least=0,
             within=share_seconds(opened.encodings),
             relying_on=relying_on,
         )
-        for holder, share in shares.items():
-            check_share(opened, holder, share)
         # Step 2
-        own = sign_missing(opened, keys, shares)
+        own = sign_missing(opened, keys, came)
         channel.broadcast(others, own)
         told = await channel.gather(
             MissingShares,
@@ -317,7 +323,8 @@ class AdditiveSharing(Protocol[None]):
         if len(included) < needed:  # which the convener tells the asker, and nobody names
             missing = [holder for holder in opened.roster.holders if holder not in included]
             raise DropoutError(needed=needed, present=included, missing=missing)
-        summed = await channel.compute(sum_shares, opened, keys, included, shares, statements)
+        derived = [holder for holder in included if holder not in came]
+        summed = await channel.compute(sum_shares, opened, keys, totals, derived, statements)
         release(included)
         asker, commissioned = opened.roster.asker, opened.invitation.protocol
         if asker is None or not isinstance(commissioned, Commissioned):

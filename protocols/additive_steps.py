@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..serialization.additive_sharing_messages import FullShare, MissingShares, ShareSum, TooFewShares
@@ -20,12 +19,11 @@ from .encoding import ArrayEncoding
 from .errors import EquivocationError, InvalidMessageError, VoidedError
 from .invitation import NO_SIGNATURE, Opened
 from .key_agreement import SessionKeys, verify
-from .limbs import Limbs, add_limbs
+from .limbs import Limbs, Words
 from .masking_steps import add_all, mask_input
 from .party import PartyId
+from .running_sum import total_of
 from .secret import RandomBytes
-
-Words = NDArray[Any]  # uint32 or uint64 (count,), or uint64 (count, limbs)
 
 SHARE = "additive share"  # purpose of the key from which a holder and an aggregator derive its share
 
@@ -122,18 +120,14 @@ def included_by(opened: Opened, statements: Sequence[MissingShares]) -> tuple[Pa
 def sum_shares(
     opened: Opened,
     keys: SessionKeys,
-    included: Sequence[PartyId],
-    shares: Mapping[PartyId, FullShare],
+    totals: Sequence[NDArray[Any]],
+    derived: Collection[PartyId],
     statements: tuple[MissingShares, ...],
 ) -> ShareSum:
-    """Add an aggregator's shares over I: those that came in full, and those that it derives.
+    """Add an aggregator's shares over I: to `totals`, of those that came in full, those of `derived`.
 
     **Call once a session**: sums over two sets would uncover the shares by which they differ.
     """
-    totals = _zeros(opened.encodings)
-    for share in shares.values():
-        _add(totals, share)
-    derived = [holder for holder in included if holder not in shares]
     add_all([(keys.take_pair_key(holder, SHARE, opened.binding), 1) for holder in derived], totals)
     flag, *vectors = totals
     return ShareSum(session=opened.session, statements=statements, flag=flag, vectors=tuple(vectors))
@@ -175,7 +169,7 @@ def _is_founded(opened: Opened, needed: int, answer: ShareSum | TooFewShares) ->
     return is_as_agreed(opened.encodings, answer) and enough if isinstance(answer, ShareSum) else not enough
 
 
-def add_sums(encodings: Sequence[ArrayEncoding], sums: Sequence[ShareSum | ConvenedSum]) -> tuple[Limbs, ...]:
+def add_sums(encodings: Sequence[ArrayEncoding], sums: Sequence[ShareSum | ConvenedSum]) -> tuple[Words, ...]:
     """Add the sums of all aggregators: the shares of each contribution meet, and x_u is left of them.
 
     Raises
@@ -183,13 +177,10 @@ def add_sums(encodings: Sequence[ArrayEncoding], sums: Sequence[ShareSum | Conve
     VoidedError
         If some holder could not contribute.
     """
-    totals = _zeros(encodings)
-    for shares in sums:
-        _add(totals, shares)
-    flag, *vectors = totals
+    flag, *vectors = total_of(encodings, sums)
     if flag.any():
         raise VoidedError
-    return tuple(encoding.from_words(words) for encoding, words in zip(encodings, vectors, strict=True))
+    return tuple(vectors)
 
 
 # Vectors
@@ -199,18 +190,3 @@ def is_as_agreed(encodings: Sequence[ArrayEncoding], share: FullShare | ShareSum
     """Whether a message has one flag, and the vectors that the encodings make."""
     expected = [(encoding.word_dtype, encoding.word_shape) for encoding in encodings]
     return share.flag.shape == (1,) and [(v.dtype, v.shape) for v in share.vectors] == expected
-
-
-def _zeros(encodings: Sequence[ArrayEncoding]) -> list[Words]:
-    """Return a flag and vectors of zeros, to add to."""
-    flag = np.zeros(1, dtype=np.uint64)
-    return [flag, *(np.zeros(encoding.word_shape, encoding.word_dtype) for encoding in encodings)]
-
-
-def _add(totals: list[Words], share: FullShare | ShareSum | ConvenedSum) -> None:
-    """Add flag and vectors, modulo the size of their words."""
-    for place, vector in enumerate((share.flag, *share.vectors)):
-        if vector.ndim == 1:
-            totals[place] += vector
-        else:
-            totals[place] = add_limbs(totals[place], vector)

@@ -35,6 +35,8 @@ class Wait:
         Seconds until the wait ends with what is there; None waits for the session's deadline.
     relying_on : frozenset of PartyId
         Parties whose loss ends the wait at once.
+    take : callable or None
+        Takes in each message as it comes; nothing of it is kept then but its digest.
     """
 
     kinds: tuple[type[Message], ...]
@@ -42,6 +44,7 @@ class Wait:
     at_least: int
     within: float | None
     relying_on: frozenset[PartyId]
+    take: Callable[[PartyId, Any], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,44 @@ class Channel:
         wait = Wait(kinds, tuple(senders), needed, within, frozenset(relying_on))
         found: dict[PartyId, M] = await _request(wait)
         return found
+
+    async def fold(
+        self,
+        kind: type[M],
+        take: Callable[[PartyId, M], None],
+        *,
+        senders: Collection[PartyId],
+        at_least: int | None = None,
+        within: float | None = None,
+        relying_on: Collection[PartyId] = (),
+    ) -> tuple[PartyId, ...]:
+        """Wait as `gather` does, but hand over each message as it comes, whole, and keep none.
+
+        A sum of many long vectors takes no more memory than one of them and itself.
+
+        Parameters
+        ----------
+        kind : type of Message
+            What each sender is to send.
+        take : callable
+            ``take(sender, message)``, called in the order of arrival, so what it makes of messages must not depend on
+            the order; what it raises ends the wait.
+        senders, at_least, within, relying_on
+            As of `gather`.
+
+        Returns
+        -------
+        tuple of PartyId
+            Whose messages were taken, in the order of `senders`; whoever was lost afterwards is among them.
+
+        Raises
+        ------
+        DropoutError, AbortedError
+            As `gather` does.
+        """
+        needed = len(senders) if at_least is None else at_least
+        wait = Wait((kind,), tuple(senders), needed, within, frozenset(relying_on), take)
+        return tuple(await _request(wait))
 
     async def compute(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Call a function off the loop (inline in a simulation) and return what it returns."""

@@ -43,6 +43,7 @@ from .masking_set_up import ANSWER_SECONDS, gather_dealings
 from .meeting import Meeting
 from .pairwise_masking import MaskingMemory, PairwiseMasking
 from .party import PartyId
+from .running_sum import total_of
 from .shamir_bytes import Octets
 from .simulation import Run, Sent
 
@@ -284,14 +285,14 @@ class Crook:
         except ProtocolError:
             return None
         inputs = [crooked.inputs[holder] for holder in survivors]
-        return unmasked(crooked.opened, steps.add_inputs(inputs), left)
+        return unmasked(crooked.opened, total_of(crooked.opened.encodings, inputs), left)
 
 
 def unmasked(opened: Opened, words: Sequence[Words], masks: Sequence[tuple[bytes, int]]) -> Values | None:
     """Add masks to flag and vectors, and decode what is left; None if that is noise."""
     try:
-        limbs = steps.unmask(opened, [vector.copy() for vector in words], masks)
-        return np.asarray(opened.encodings[0].decode(limbs[0]), dtype=np.int64)
+        totals = steps.unmask([vector.copy() for vector in words], masks)
+        return np.asarray(opened.encodings[0].decode(totals[0]), dtype=np.int64)
     except ProtocolError:
         return None
 

@@ -14,12 +14,11 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from numpy.typing import NDArray
 
 from ..serialization.pairwise_masking_messages import MaskedInput, SurvivorCodes, UnmaskingShares
 from . import robust_bytes
@@ -27,12 +26,12 @@ from .encoding import ArrayEncoding
 from .errors import DropoutError, InvalidMessageError, VoidedError
 from .invitation import Opened
 from .key_agreement import KEY_BYTES
-from .limbs import Limbs, Words, add_limbs
+from .limbs import Limbs, Words
 from .masking_epoch import NONCE, Dealings, Epoch, commitment, cut, octets
 from .party import PartyId
 from .secret import RandomBytes
 from .shamir_bytes import Octets
-from .stream_cipher import CHUNK_BYTES, Masks, add_masks_to_all
+from .stream_cipher import Masks, add_masks_to_all
 
 T = TypeVar("T")
 
@@ -181,29 +180,6 @@ def share_rows(opened: Opened, holder: PartyId, answer: UnmaskingShares) -> Octe
     return answer.shares
 
 
-def add_inputs(inputs: Sequence[MaskedInput]) -> list[Words]:
-    """Add masked inputs, modulo the size of their words; the flag comes first."""
-    first, *others = [(masked.flag, *masked.vectors) for masked in inputs]
-    totals = [words.copy() for words in first]
-    for total, *summands in zip(totals, *others, strict=True):
-        rows = max(
-            1, CHUNK_BYTES // max(1, total[:1].nbytes)
-        )  # a sum stays in the cache until it is complete
-        for start in range(0, len(total), rows):
-            part = total[start : start + rows]
-            for summand in summands:
-                _add_words(part, summand[start : start + rows])
-    return totals
-
-
-def _add_words(total: NDArray[Any], words: NDArray[Any]) -> None:
-    """Add in place, with carries in wide integers."""
-    if total.ndim == 1:
-        total += words
-    else:
-        total[:] = add_limbs(total, words)
-
-
 def masks_left(
     opened: Opened,
     dealings: Dealings,
@@ -313,8 +289,8 @@ def _unlock(dealings: Dealings, dealer: PartyId, index: int, key: bytes) -> dict
     return dict(zip(committed, seeds, strict=True))
 
 
-def unmask(opened: Opened, totals: Sequence[Words], masks: Masks) -> tuple[Limbs, ...]:
-    """Take the masks that are left out of the sum of the masked inputs.
+def unmask(totals: Sequence[Words], masks: Masks) -> tuple[Words, ...]:
+    """Take the masks that are left out of the sum of the masked inputs, where it lies; flags come first.
 
     Raises
     ------
@@ -325,6 +301,4 @@ def unmask(opened: Opened, totals: Sequence[Words], masks: Masks) -> tuple[Limbs
     flag, *vectors = totals
     if flag.any():
         raise VoidedError
-    return tuple(
-        encoding.from_words(words) for encoding, words in zip(opened.encodings, vectors, strict=True)
-    )
+    return tuple(vectors)

@@ -35,7 +35,6 @@ The seeds of many rounds from one set-up are tacit's own composition, in the spi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -68,11 +67,10 @@ from .encoding import ArrayEncoding
 from .errors import InvalidMessageError, SetupError
 from .invitation import Opened, Opening
 from .key_agreement import KEY_BYTES, SessionKeys
-from .limbs import Limbs
+from .limbs import Limbs, Words
 from .masking_epoch import Dealings, Epoch, check_session, terms
 from .masking_set_up import ANSWER_SECONDS, gather_dealings, gathered, join_epoch, received
 from .masking_steps import (
-    add_inputs,
     agreeing,
     check_input,
     check_survivors,
@@ -87,6 +85,7 @@ from .masking_steps import (
 )
 from .party import PartyId
 from .protocol import Attack, Cost, Protocol, Release, Summed, Trust
+from .running_sum import add, zeros
 from .secret import Secret
 from .shamir_bytes import LARGEST_POINT
 
@@ -339,9 +338,8 @@ class PairwiseMasking(Protocol[MaskingMemory]):
     ) -> Summed:
         """Run the coordinator's role."""
         if self.mode == "direct":
-            inputs = await self._gather_inputs(channel, opened, opened.present)
-            totals = await channel.compute(add_inputs, list(inputs.values()))
-            return Summed(await channel.compute(unmask, opened, totals, []), tuple(inputs))
+            survivors, totals = await self._add_inputs(channel, opened, opened.present)
+            return Summed(await channel.compute(unmask, totals, []), survivors)
         # Round 1, once an epoch
         if _parameters(opened).epoch == opened.session:
             memory.dealings = await gather_dealings(channel, opened, self._neighbourhood(opened), self.epoch)
@@ -362,30 +360,35 @@ class PairwiseMasking(Protocol[MaskingMemory]):
         """Sum in a round of an epoch; returns also who was there to the end."""
         # Round 2
         dealers = [holder for holder in opened.present if holder in dealings.dealt]
-        inputs = await self._gather_inputs(channel, opened, dealers)
-        survivors = tuple(inputs)
+        survivors, totals = await self._add_inputs(channel, opened, dealers)
         channel.broadcast(survivors, Survivors(session=opened.session, survivors=survivors))
         # Round 3
         if self.active:
             await self._forward_codes(channel, opened, survivors)
         # Round 4
-        totals = await channel.compute(add_inputs, list(inputs.values()))
         answers = await gathered(channel, opened, UnmaskingShares, survivors, at_least=opened.needed)
         shares = {holder: share_rows(opened, holder, answer) for holder, answer in answers.items()}
         index = _parameters(opened).index
         left, wrong = await channel.compute(masks_left, opened, dealings, index, survivors, shares)
-        words = await channel.compute(unmask, opened, totals, left)
+        words = await channel.compute(unmask, totals, left)
         return Summed(words, survivors, suspects=wrong), tuple(answers)
 
-    async def _gather_inputs(
+    async def _add_inputs(
         self, channel: Channel, opened: Opened, senders: Sequence[PartyId]
-    ) -> dict[PartyId, MaskedInput]:
-        n_bytes = sum(e.word_dtype.itemsize * math.prod(e.word_shape) for e in opened.encodings)
-        within = ANSWER_SECONDS + SECONDS_PER_MEGABYTE * n_bytes / 1e6
-        inputs = await gathered(channel, opened, MaskedInput, senders, at_least=opened.needed, within=within)
-        for holder, masked in inputs.items():
+    ) -> tuple[tuple[PartyId, ...], list[Words]]:
+        """Add the masked inputs as they come, each wholly or not at all; return whose are in the sum, and the sum."""
+        totals = zeros(opened.encodings)
+
+        def take(holder: PartyId, masked: MaskedInput) -> None:
+            check_session(opened, holder, masked.session)
             check_input(opened, holder, masked)
-        return inputs
+            add(totals, masked)
+
+        within = ANSWER_SECONDS + SECONDS_PER_MEGABYTE * sum(total.nbytes for total in totals) / 1e6
+        survivors = await channel.fold(
+            MaskedInput, take, senders=senders, at_least=opened.needed, within=within
+        )
+        return survivors, totals
 
     async def _forward_codes(self, channel: Channel, opened: Opened, survivors: tuple[PartyId, ...]) -> None:
         answers = await gathered(channel, opened, SurvivorCodes, survivors, at_least=opened.needed)

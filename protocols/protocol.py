@@ -34,7 +34,7 @@ from .invitation import (
     signed,
 )
 from .key_agreement import SessionKeys
-from .limbs import Limbs
+from .limbs import Limbs, Words
 from .party import PartyId, Roster
 from .session import abort_reason
 
@@ -124,15 +124,15 @@ class Summed:
 
     Attributes
     ----------
-    words : tuple of Limbs
-        The sum of the words of the holders below, array by array.
+    words : tuple of Words or Limbs
+        The sum over the holders below, array by array, as words or as integers.
     holders : tuple of PartyId
         Whose contributions are in the sum, in roster order.
     suspects : tuple of PartyId
         Parties whose messages were wrong, or made wrong by somebody else, and have been corrected.
     """
 
-    words: tuple[Limbs, ...]
+    words: tuple[Words | Limbs, ...]
     holders: tuple[PartyId, ...]
     suspects: tuple[PartyId, ...] = ()
 
@@ -475,7 +475,7 @@ def aggregator_role(
 
 
 def decoded(
-    encodings: Sequence[ArrayEncoding], words: Sequence[Limbs]
+    encodings: Sequence[ArrayEncoding], words: Sequence[Words | Limbs]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
     """Return the totals as arrays by their names, and how many values were clipped, where an encoding counts them."""
     totals = list(zip(encodings, words, strict=True))

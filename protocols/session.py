@@ -5,7 +5,7 @@ what arrived and what time it is, and carries out the `Step` that comes back. Th
 here, once:
 
 - a slot is (kind of message, sender), and holds one message; an identical repeat is ignored, a different one
-  is an `EquivocationError`;
+  is an `EquivocationError`; of a message that a role has folded into something else, the slot keeps the digest;
 - a message from outside the session's parties, or of a kind that its sender has no part in, is refused before
   it reaches the role; messages for a later wait keep in their slots, so the inbox is bounded;
 - whoever is lost, or ends the session, is noticed by every wait that needs it;
@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from ..serialization.codec import digest
 from ..serialization.schema import Message
 from ..serialization.session_messages import Abort
 from .channel import Channel, Role, Wait, Work
@@ -103,7 +104,9 @@ class Session(Generic[R]):
         self._ends: float | None = None
         self._wait_ends: float | None = None
         self._working = False
-        self._slots: dict[tuple[type[Message], PartyId], Message] = {}
+        self._slots: dict[
+            tuple[type[Message], PartyId], Message | bytes
+        ] = {}  # or the digest of what is gone
         self._awaited: dict[PartyId, None] = {}  # from whom the present wait has nothing yet, in its order
         self._lost: dict[PartyId, str | None] = {}
         self._told: set[PartyId] = set()
@@ -154,10 +157,16 @@ class Session(Generic[R]):
                 UnexpectedMessageError("a kind of message it has no part in", culprits=[sender])
             )
         slot = (type(message), sender)
-        if self._slots.setdefault(slot, message) != message:
+        kept = self._slots.setdefault(slot, message)
+        if kept != (digest(message) if isinstance(kept, bytes) else message):
             return self._fail_with(EquivocationError("two different messages in one slot", culprits=[sender]))
-        if self.waiting_for is not None and type(message) in self.waiting_for.kinds:
-            self._awaited.pop(sender, None)
+        wait = self.waiting_for
+        if wait is not None and type(message) in wait.kinds and sender in self._awaited:
+            del self._awaited[sender]
+            try:
+                self._hand_over(wait, {sender: message})
+            except Exception as error:  # noqa: BLE001 - the role's own, and thrown into it
+                return self._resume(now, error=error)
         return self._advance(now)
 
     def refuse(self, sender: PartyId, problem: str) -> Step:
@@ -206,8 +215,17 @@ class Session(Generic[R]):
 
     # Inside
 
-    def _answers(self, wait: Wait) -> dict[PartyId, Message]:
-        """Return what has come for a wait; of several kinds, the first."""
+    def _hand_over(self, wait: Wait, answers: Mapping[PartyId, Message | bytes]) -> None:
+        """Let the role take in what has come, if it does so message by message, and drop it."""
+        for sender, message in answers.items():
+            if isinstance(message, bytes):
+                raise MisuseError("a message that was folded into something is gone: await it once")
+            if wait.take is not None:
+                self._slots[type(message), sender] = digest(message)
+                wait.take(sender, message)
+
+    def _answers(self, wait: Wait) -> dict[PartyId, Message | bytes]:
+        """Return what has come for a wait, or the digest of what was handed over; of several kinds, the first."""
         slots = ((sender, (kind, sender)) for sender in wait.senders for kind in reversed(wait.kinds))
         return {sender: self._slots[slot] for sender, slot in slots if slot in self._slots}
 
@@ -265,6 +283,10 @@ class Session(Generic[R]):
             return self._resume(now, error=MisuseError("a role awaits nothing but its channel"))
         self.waiting_for = wanted
         answered = self._answers(wanted)
+        try:
+            self._hand_over(wanted, answered)
+        except Exception as failure:  # noqa: BLE001 - the role's own, and thrown into it
+            return self._resume(now, error=failure)
         self._awaited = dict.fromkeys(sender for sender in wanted.senders if sender not in answered)
         self._wait_ends = None if wanted.within is None else now + wanted.within
         sent = self._take_queued()

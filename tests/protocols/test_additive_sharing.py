@@ -44,6 +44,7 @@ from tacit.protocols.party import PartyId, Roster
 from tacit.protocols.protocol import aggregator_role, coordinator_role
 from tacit.protocols.registry import protocol_from
 from tacit.protocols.ring_paillier import RingPaillier
+from tacit.protocols.running_sum import total_of
 from tacit.protocols.session import Done, Failed
 from tacit.protocols.simulation import Run, Sent
 from tacit.records.release_memory import ReleaseMemory
@@ -275,7 +276,8 @@ def summed(
 ) -> ShareSum:
     over = tuple(holder for holder in opened.present if holder in (included or opened.present))
     own = {holder: shares[holder] for holder in over if holder in senders_to(opened, aggregator)}
-    return sum_shares(opened, keys[aggregator], over, own, ())
+    derived = [holder for holder in over if holder not in own]
+    return sum_shares(opened, keys[aggregator], total_of(opened.encodings, own.values()), derived, ())
 
 
 EXTREMES: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Message | None]] = {

@@ -42,7 +42,6 @@ from tacit.protocols.key_agreement import SessionKeys
 from tacit.protocols.masking_epoch import NONCE, Dealings, Graph, cut, forward_shares
 from tacit.protocols.masking_set_up import gathered
 from tacit.protocols.masking_steps import (
-    add_inputs,
     mask_input,
     mask_key,
     masks_of,
@@ -52,6 +51,7 @@ from tacit.protocols.masking_steps import (
 from tacit.protocols.pairwise_masking import MaskingMemory, PairwiseMasking
 from tacit.protocols.party import PartyId, Roster
 from tacit.protocols.protocol import holder_role
+from tacit.protocols.running_sum import total_of
 from tacit.protocols.session import Done, Failed
 from tacit.protocols.simulation import Run, Sent
 from tacit.records.release_memory import ReleaseMemory
@@ -178,7 +178,7 @@ def taken_off(
     masks = [(mask_key(own, opened), -1)]
     masks += [(mask_key(seed, opened), -sign_of(party(dealer), peer)) for peer, seed in seeds.items()]
     vectors = [masked.flag.copy(), *(vector.copy() for vector in masked.vectors)]
-    (words,) = unmask(opened, vectors, masks)
+    (words,) = unmask(vectors, masks)
     encoding = opened.encodings[0]
     assert isinstance(encoding, IntegerArray)
     values: list[int] = encoding.decode(words).tolist()
@@ -502,7 +502,7 @@ def sum_of_masked(network: Network, asked: Mapping[str, Opened]) -> list[int]:
         inputs.append(mask_input(opened, words, masks, random_bytes=bytes))
         own.append((masks[0][0], -1))
     some = asked["a"]
-    (total,) = unmask(some, add_inputs(inputs), own)
+    (total,) = unmask(total_of(some.encodings, inputs), own)
     values: list[int] = some.encodings[0].decode(total).tolist()
     return values
 

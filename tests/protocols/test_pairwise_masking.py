@@ -7,6 +7,7 @@ import dataclasses
 import pickle
 import random
 import re
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from networks import COORDINATOR, Contribution, Network, floats, integers, messages
 from numpy.typing import NDArray
 from tacit.protocols import masking_steps
+from tacit.protocols.channel import Channel, Role
 from tacit.protocols.errors import (
     AbortedError,
     DropoutError,
@@ -130,6 +132,35 @@ def test_transcript_with_a_curious_coordinator() -> None:
 
 def test_transcript_in_direct_mode() -> None:
     assert two_sums(DIRECT) == [[*OPENING, *MASKING, *END]] * 2
+
+
+@pytest.mark.parametrize("protocol", [ACTIVE, DIRECT], ids=["resilient", "direct"])
+def test_coordinator_holds_no_input_once_it_is_added(protocol: PairwiseMasking) -> None:
+    """Each has gone when the next one comes, and none is left when all have come."""
+    came: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def watched(role: Role[Any]) -> Role[Any]:
+        async def watching(channel: Channel) -> Any:
+            fold = channel.fold
+
+            async def watched_fold(kind: Any, take: Any, **options: Any) -> Any:
+                def note(sender: PartyId, message: Any) -> None:
+                    alive.append(sum(earlier() is not None for earlier in came))
+                    came.append(weakref.ref(message))
+                    take(sender, message)
+
+                return await fold(kind, note, **options)
+
+            channel.fold = watched_fold  # type: ignore[method-assign]
+            return await role(channel)
+
+        return watching
+
+    network = Network(protocol, THREE, around={COORDINATOR: watched})
+    assert isinstance(network.run().outcomes[COORDINATOR], Done)
+    assert alive == [0, 0, 0]
+    assert all(message() is None for message in came)
 
 
 def test_the_page_of_the_protocol_shows_this_transcript() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -155,6 +156,138 @@ def test_of_a_tuple_of_kinds_either_will_do() -> None:
     session.receive(B, word("no"), 1.0)
     session.receive(A, Finished(session=SESSION, released=False), 1.0)
     assert result(session) == ["Finished", "Refusal"]
+
+
+# Messages that are taken in as they come
+
+
+def folding(taken: list[str], **options: Any) -> Session[Any]:
+    """A session that takes in a word of a, b and c, started at time 0; it returns whose."""
+
+    async def role(channel: Channel) -> tuple[PartyId, ...]:
+        def take(sender: PartyId, message: Refusal) -> None:
+            if message.reason == "wrong":
+                raise InvalidMessageError("a wrong word", culprits=[sender])
+            taken.append(sender + message.reason)
+
+        return await channel.fold(Refusal, take, senders=(A, B, C), **options)
+
+    session = session_of(role)
+    session.start(0.0)
+    return session
+
+
+def test_a_fold_takes_each_message_as_it_comes_and_names_senders_in_the_order_of_the_roster() -> None:
+    taken: list[str] = []
+    session = folding(taken)
+    for count, sender in enumerate((C, A, B), start=1):
+        session.receive(sender, word("!"), 1.0)
+        assert len(taken) == count
+    assert taken == ["c!", "a!", "b!"]
+    assert result(session) == (A, B, C)
+
+
+def test_a_fold_takes_what_came_before_its_wait() -> None:
+    async def role(channel: Channel) -> list[str]:
+        taken: list[str] = []
+        await channel.receive(Finished, sender=C)
+        await channel.fold(Refusal, lambda sender, message: taken.append(message.reason), senders=(A, B))
+        return taken
+
+    session = session_of(role)
+    session.start(0.0)
+    session.receive(B, word("early"), 1.0)
+    session.receive(C, Finished(session=SESSION, released=True), 1.0)
+    session.receive(A, word("late"), 1.0)
+    assert result(session) == ["early", "late"]
+
+
+def test_an_identical_repeat_is_not_taken_twice() -> None:
+    taken: list[str] = []
+    session = folding(taken)
+    for sender in (A, A, B, A, C):
+        session.receive(sender, word("!"), 1.0)
+    assert taken == ["a!", "b!", "c!"]
+
+
+def test_a_different_message_after_one_that_was_taken_is_equivocation() -> None:
+    session = folding([])
+    session.receive(A, word("yes"), 1.0)
+    session.receive(A, word("no"), 2.0)
+    found = error(session)
+    assert isinstance(found, EquivocationError)
+    assert found.culprits == (A,)
+
+
+def test_a_slot_stays_taken_after_its_fold_is_over() -> None:
+    async def role(channel: Channel) -> None:
+        await channel.fold(Refusal, lambda *_: None, senders=(A,))
+        await channel.receive(Finished, sender=B)
+
+    session = session_of(role)
+    session.start(0.0)
+    session.receive(A, word("first"), 1.0)
+    session.receive(A, word("first"), 1.0)
+    assert session.outcome is None
+    session.receive(A, word("second"), 1.0)
+    assert isinstance(error(session), EquivocationError)
+
+
+def test_what_a_fold_does_not_accept_ends_the_wait() -> None:
+    session = folding([])
+    session.receive(B, word("wrong"), 1.0)
+    found = error(session)
+    assert isinstance(found, InvalidMessageError)
+    assert found.culprits == (B,)
+
+
+def test_a_fold_ends_without_who_is_lost_and_with_who_was_lost_after_its_message() -> None:
+    taken: list[str] = []
+    session = folding(taken, at_least=2)
+    session.receive(A, word("!"), 1.0)
+    session.peer_lost(A, 2.0)
+    session.peer_lost(C, 2.0)
+    session.receive(B, word("!"), 3.0)
+    assert result(session) == (A, B)
+    assert taken == ["a!", "b!"]
+
+
+def test_what_comes_after_a_fold_has_ended_is_not_taken() -> None:
+    taken: list[str] = []
+
+    async def role(channel: Channel) -> None:
+        await channel.fold(
+            Refusal, lambda sender, _: taken.append(sender), senders=(A, B), at_least=1, within=10.0
+        )
+        await channel.receive(Finished, sender=C)
+
+    session = session_of(role)
+    session.start(0.0)
+    session.receive(A, word("in time"), 1.0)
+    session.tick(10.0)
+    session.receive(B, word("late"), 11.0)
+    assert taken == [A]
+    assert session.outcome is None
+
+
+def test_a_message_that_was_taken_cannot_be_awaited_again() -> None:
+    async def role(channel: Channel) -> None:
+        await channel.fold(Refusal, lambda *_: None, senders=(A,))
+        await channel.receive(Refusal, sender=A)
+
+    session = session_of(role)
+    session.start(0.0)
+    session.receive(A, word("a"), 1.0)
+    assert isinstance(error(session), MisuseError)
+
+
+def test_nothing_is_left_of_a_message_that_was_taken() -> None:
+    session = folding([])
+    message = word("long")
+    left = weakref.ref(message)
+    session.receive(A, message, 1.0)
+    del message
+    assert left() is None
 
 
 # Who may send what
