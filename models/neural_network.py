@@ -327,7 +327,7 @@ class NeuralNetwork:
         tensors = self._network(end.chosen.parameters).state_dict()
         return NetworkFit(
             definition=self.definition,
-            arrays={name: tensor.numpy().copy() for name, tensor in tensors.items()},
+            arrays={name: tensor.numpy() for name, tensor in tensors.items()},  # whose network is nobody's
             loss=end.score.loss,
             accuracy=end.score.accuracy,
             validation_loss=end.held_out.loss,
