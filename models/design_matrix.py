@@ -41,7 +41,8 @@ def categorical(codes: NDArray[np.intp], levels: Sequence[Level], contrasts: Any
 
     def encode(values: Any, reduced_rank: bool, drop_rows: Any, encoder_state: Any, model_spec: Any) -> Any:
         dummies = pd.DataFrame(
-            np.equal.outer(codes, np.arange(len(levels))).astype(np.float64), columns=list(levels)
+            np.equal.outer(codes, np.arange(len(levels))).astype(np.float64),
+            columns=pd.Index(list(levels), dtype=object),  # whatever texts they are
         )
         return contrasts.apply(dummies, levels=list(levels), reduced_rank=reduced_rank, output="numpy")
 
