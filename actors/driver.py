@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 from ..protocols.channel import Work
@@ -70,6 +71,8 @@ class Driver:
         it returns whether this party will `run` that session, with this frame's content.
     threads : ThreadPoolExecutor, optional
         Where heavy work runs, if other parties share it; by default the driver's own, which end with it.
+    underway : context manager, optional
+        Entered, side by side with itself, while work runs and until its step's frames are posted.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Driver:
         *,
         invited: Callable[[Sealed], bool] = lambda _: False,
         threads: ThreadPoolExecutor | None = None,
+        underway: AbstractContextManager[None] | None = None,
     ) -> None:
         self.me = me
         self._transport = transport
@@ -89,6 +93,7 @@ class Driver:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._posts: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self._underway = underway or nullcontext()
         self._shares_threads = threads is not None
         self._threads = threads or ThreadPoolExecutor(THREADS, thread_name_prefix=f"tacit-{me}")
         self.refused_frames = 0
@@ -240,13 +245,14 @@ class Driver:
         post.add_done_callback(self._posts.discard)
 
     async def _work(self, running: _Running, work: Work) -> None:
-        try:
-            result = await self.in_thread(work.run)
-        except Exception as error:  # noqa: BLE001 - the role decides what its work's failure means
-            step = running.session.computed(None, self._now(), error=error)
-        else:
-            step = running.session.computed(result, self._now())
-        self._carry_out(running, step)
+        with self._underway:
+            try:
+                result = await self.in_thread(work.run)
+            except Exception as error:  # noqa: BLE001 - the role decides what its work's failure means
+                step = running.session.computed(None, self._now(), error=error)
+            else:
+                step = running.session.computed(result, self._now())
+            self._carry_out(running, step)
 
     def _set_timer(self, running: _Running) -> None:
         if running.timer is not None:

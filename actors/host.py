@@ -27,7 +27,7 @@ from ..serialization.codec import Frame, decode, encode
 from ..serialization.session_messages import Party as PartyMessage
 from .driver import THREADS
 from .party import Party
-from .transport import Answer, Peer, RayTransport
+from .transport import Answer, Peer, RayTransport, Underway
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Host:
         self._parties = {party.name: party for party in parties}
         self._peers: dict[int, Peer] = {}  # by their places among all processes
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tacit")
+        self._underway = Underway(shared=len(self._parties) > 1)
 
     async def introduce(self) -> list[bytes]:
         """Return the public identity of every party, as frames."""
@@ -77,14 +78,14 @@ class Host:
         hosted = [[PartyId(party.name) for party in parties] for parties in identities]
         (place,) = (place for place, names in enumerate(hosted) if not self._parties.keys().isdisjoint(names))
         peers = {
-            other: Peer(handle, names, place, self._take)
+            other: Peer(handle, names, place, self._take, self._underway)
             for other, (names, handle) in enumerate(zip(hosted, handles, strict=True))
             if other != place
         }
         here = {name: partial(self._take, name) for name in self._parties}
         there = {name: peer for peer in peers.values() for name in peer.parties}
         for party in self._parties.values():
-            party.pin(roster, RayTransport(here, there, party.lose), self._threads)
+            party.pin(roster, RayTransport(here, there, party.lose), self._threads, self._underway)
         self._peers = peers
         gc.collect()
         gc.freeze()  # what is imported by now stays: a collection in the middle of a pass looks at the rest only
@@ -107,9 +108,10 @@ class Host:
             Of the one frame, if there are any.
         """
         caller, confirmed, again, patient = about
-        for to, header in frames:
-            self._take(PartyId(to), Frame(header, buffers))
-            await asyncio.sleep(0)  # the loop turns between two: what the first has set off need not wait
+        with self._underway:
+            for to, header in frames:
+                self._take(PartyId(to), Frame(header, buffers))
+                await asyncio.sleep(0)  # the loop turns between two: what the first has set off need not wait
         return await self._peers[caller].answer(confirmed, again, patient)
 
     @ray.method(concurrency_group="control")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import ClassVar
 
 from ..protocols.key_agreement import Identity
@@ -50,7 +51,13 @@ class Party:
             raise ActorError(f"{self.name} is not connected to the others yet")
         return self._driver
 
-    def pin(self, roster: Roster, transport: Transport, threads: ThreadPoolExecutor | None = None) -> None:
+    def pin(
+        self,
+        roster: Roster,
+        transport: Transport,
+        threads: ThreadPoolExecutor | None = None,
+        underway: AbstractContextManager[None] | None = None,
+    ) -> None:
         """Pin the identities of all parties, and how frames reach them. **Call once**.
 
         Parameters
@@ -59,8 +66,8 @@ class Party:
             The identities.
         transport : Transport
             Where frames leave.
-        threads : ThreadPoolExecutor, optional
-            Where heavy work runs, if other parties of this process share it.
+        threads, underway : optional
+            As of `Driver`.
 
         Raises
         ------
@@ -72,7 +79,7 @@ class Party:
         if self.name not in roster or roster[self.name] != self.identity.public:
             raise ActorError(f"the roster does not have {self.name} with its own keys")
         self._roster = roster
-        self._driver = Driver(self.name, transport, invited=self._invited, threads=threads)
+        self._driver = Driver(self.name, transport, invited=self._invited, threads=threads, underway=underway)
 
     def lose(self, party: PartyId) -> None:
         """Tell every session that another party is gone."""

@@ -5,6 +5,10 @@ processes that take turns, one call carries both ways. Frames for a process none
 of their own. So does a long one, always, and its call does not wait: neither end keeps its buffers, which are memory
 that processes share, any longer than it takes to open it.
 
+Where many parties share a process they get their frames together, and are soon done one after the other: what the first
+has to say waits, but not long, for the others, and one call brings it all. A call costs as much as a party's share in a
+round.
+
 Ray keeps no order between calls, and a call whose answer is lost may or may not have run; the slots of a
 session make both harmless, so a frame is simply sent again, with identical bytes: the caller's with its next
 attempt, and those of the answer until a later call confirms that they have arrived. Parties of one process
@@ -14,6 +18,7 @@ hand each other the very same sealed frames, without Ray.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -26,9 +31,41 @@ from ..serialization.codec import Frame
 RETRIES = 5
 FIRST_PAUSE = 0.05  # seconds; doubled at each retry
 WAITING_SECONDS = 10.0  # that a call waits for frames to take back
+GATHERING_SECONDS = 0.05  # that a frame waits for those of other parties of its process
 
 Posted: TypeAlias = tuple[PartyId, bytes]  # a frame without buffers
 Answer: TypeAlias = tuple[int, list[tuple[str, bytes]]]  # its number, and such frames
+
+
+class Underway:
+    """What is under way in a process and may give frames: a block of ``with`` each.
+
+    Parameters
+    ----------
+    shared : bool
+        Whether several parties live there: a party's frames never wait for its own work.
+    """
+
+    def __init__(self, *, shared: bool) -> None:
+        self._shared = shared
+        self._n = 0
+        self._over = asyncio.Event()
+
+    def __enter__(self) -> None:
+        self._n += 1
+        self._over.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._n -= 1
+        if not self._n:
+            self._over.set()
+
+    async def over(self) -> None:
+        """Wait until nothing is under way, but not long."""
+        if self._shared and self._n:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHERING_SECONDS):
+                    await self._over.wait()
 
 
 class Peer:
@@ -44,6 +81,8 @@ class Peer:
         By which number that host knows this process.
     take : callable
         ``take(to, frame)`` takes in a frame that comes back for a party of this process.
+    underway : Underway
+        What frames to that process wait for.
     """
 
     def __init__(
@@ -52,10 +91,12 @@ class Peer:
         parties: Sequence[PartyId],
         here: int,
         take: Callable[[PartyId, Frame], None],
+        underway: Underway,
     ) -> None:
         self.parties = tuple(parties)
         self._here = here
         self._take = take
+        self._underway = underway
         self._patient = True
         self._waiting: asyncio.Future[Answer | None] | None = None  # its call that waits here
         self.meet(handle)
@@ -76,8 +117,8 @@ class Peer:
     async def send(self, to: PartyId, frame: Frame) -> bool:
         """Bring a frame to a party, again if it is unclear whether it arrived; False if the process is gone.
 
-        All frames that are sent in one turn of the loop go together: a broadcast to 500 parties of one process is
-        one call, not 500.
+        All frames that are sent in one turn of the loop go together, and with what follows while something is under
+        way here: a broadcast to 500 parties of one process is one call, not 500, and so are their answers.
         """
         if self._turn is None:
             collected: list[tuple[PartyId, Frame]] = []
@@ -95,6 +136,8 @@ class Peer:
 
     async def _send_turn(self, frames: list[tuple[PartyId, Frame]]) -> bool:
         """Send frames as the answer that a call waits for, or else with a call; a long one always has its own."""
+        if not any(frame.buffers for _, frame in frames):  # it has a call of its own anyway
+            await self._underway.over()
         self._turn = None
         calls = [self._call([(to, frame.header)], *frame.buffers) for to, frame in frames if frame.buffers]
         short = [(to, frame.header) for to, frame in frames if not frame.buffers]
@@ -128,9 +171,10 @@ class Peer:
             return
         number, frames = answer
         self._arrived.append(number)
-        for to, header in frames:
-            self._take(PartyId(to), Frame(header))
-            await asyncio.sleep(0)  # the loop turns between two: what the first has set off need not wait
+        with self._underway:
+            for to, header in frames:
+                self._take(PartyId(to), Frame(header))
+                await asyncio.sleep(0)  # the loop turns between two: what the first has set off need not wait
 
     # Its calls
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 from tacit.actors import transport
-from tacit.actors.transport import RETRIES, Answer, Peer, RayTransport
+from tacit.actors.transport import RETRIES, Answer, Peer, RayTransport, Underway
 from tacit.protocols.party import PartyId
 from tacit.serialization.codec import Frame
 
@@ -52,8 +52,10 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "FIRST_PAUSE", 0.0)
 
 
-def peer_of(process: Process, take: Callable[[PartyId, Frame], None] = print) -> Peer:
-    return Peer(process, [A, B, C], 7, take)
+def peer_of(
+    process: Process, take: Callable[[PartyId, Frame], None] = print, underway: Underway | None = None
+) -> Peer:
+    return Peer(process, [A, B, C], 7, take, underway or Underway(shared=True))
 
 
 def posted(process: Process, *frames: tuple[PartyId, Frame], lost: Callable[[PartyId], None] = print) -> Any:
@@ -87,6 +89,53 @@ def test_frames_of_different_turns_do_not_wait_for_each_other(loop: asyncio.Runn
 
     loop.run(scene())
     assert process.calls == [([(A, b"1")], ()), ([(A, b"2")], ())]
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["many parties", "one party"])
+def test_frame_waits_for_what_other_parties_of_its_process_are_at(
+    shared: bool, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, underway = Process(), Underway(shared=shared)
+    monkeypatch.setattr(transport, "GATHERING_SECONDS", 1e6)
+
+    async def scene() -> None:
+        peer = peer_of(process, underway=underway)
+        with underway:
+            first = asyncio.ensure_future(peer.send(A, Frame(b"1")))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            second = asyncio.ensure_future(peer.send(B, Frame(b"2")))
+        await asyncio.gather(first, second)
+
+    loop.run(scene())
+    together = [([(A, b"1"), (B, b"2")], ())]
+    assert process.calls == (together if shared else [([(A, b"1")], ()), ([(B, b"2")], ())])
+
+
+def test_no_frame_waits_long_for_the_others(loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, underway = Process(), Underway(shared=True)
+    monkeypatch.setattr(transport, "GATHERING_SECONDS", 0.001)
+
+    async def scene() -> None:
+        with underway:
+            await peer_of(process, underway=underway).send(A, Frame(b"1"))
+
+    loop.run(scene())
+    assert process.calls == [([(A, b"1")], ())]
+
+
+def test_frames_that_come_back_are_answered_together(loop: asyncio.Runner) -> None:
+    process = Process()
+    process.answers = [(5, [("b", b"x", ()), ("c", b"y", ())])]
+
+    async def scene() -> None:
+        sending: list[asyncio.Future[bool]] = []
+        peer = peer_of(process, lambda to, frame: sending.append(asyncio.ensure_future(peer.send(A, frame))))
+        await peer.send(A, Frame(b"1"))
+        await asyncio.gather(*sending)
+
+    loop.run(scene())
+    assert process.calls == [([(A, b"1")], ()), ([(A, b"x"), (A, b"y")], ())]
 
 
 def test_large_buffers_are_arguments_of_a_call_of_their_own(loop: asyncio.Runner) -> None:
