@@ -18,7 +18,8 @@ impersonate them.
 from __future__ import annotations
 
 from collections import ChainMap
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -55,6 +56,7 @@ class Identity(Secret):
             verify_key=self._sign.public_key().public_bytes_raw(),
             agreement_key=self._agree.public_key().public_bytes_raw(),
         )
+        self._lasting: dict[bytes, bytes] = {}
 
     def sign(self, content: bytes) -> bytes:
         """Sign with Ed25519: 64 bytes."""
@@ -63,6 +65,13 @@ class Identity(Secret):
     def exchange(self, public_key: bytes) -> bytes:
         """X25519 of the long-term secret and a peer's public key: 32 bytes."""
         return exchange(self._agree, public_key)
+
+    def lasting_secret(self, peer: Party) -> bytes:
+        """X25519 of both long-term keys: 32 bytes, the same in every session, and kept like the keys themselves."""
+        public_key = peer.agreement_key
+        if public_key not in self._lasting:  # of pinned parties: there are no more than those
+            self._lasting[public_key] = self.exchange(public_key)
+        return self._lasting[public_key]
 
 
 def verify(party: Party, content: bytes, signature: bytes) -> bool:
@@ -123,13 +132,23 @@ class SessionKeys(Secret):
         self.roster = roster
         self.session = session
         self.me = PartyId(identity.public.name)
-        self._secret = X25519PrivateKey.from_private_bytes(random_bytes(KEY_BYTES))
-        self.ephemeral = self._secret.public_key().public_bytes_raw()
+        self._drawn = random_bytes(KEY_BYTES)
         self.frame_bytes = FRAME_BYTES
         self._ephemerals: ChainMap[PartyId, bytes] = ChainMap()
         self._shared: dict[PartyId, bytes] = {}
+        self._exchanged: dict[tuple[PartyId, str], tuple[bytes, bytes]] = {}
         self._taken: set[tuple[PartyId, str]] = set()
         self._counters: dict[PartyId, int] = {}
+
+    @cached_property
+    def _secret(self) -> X25519PrivateKey:
+        """Computed when it is needed: whoever only looks at an invitation needs none."""
+        return X25519PrivateKey.from_private_bytes(self._drawn)
+
+    @cached_property
+    def ephemeral(self) -> bytes:
+        """The public half of this session's fresh key."""
+        return self._secret.public_key().public_bytes_raw()
 
     def learn(self, peer: PartyId, ephemeral: bytes) -> None:
         """Note a peer's fresh public key; a second, different one is an `EquivocationError`."""
@@ -174,12 +193,9 @@ class SessionKeys(Secret):
 
     def opening_key(self, sender: PartyId, recipient: PartyId, ephemeral: bytes, purpose: str) -> bytes:
         """Return the key of a first frame, when only its sender has a fresh key (Noise K: es, ss)."""
-        if sender == self.me:
-            static = self.roster[recipient].agreement_key
-            material = exchange(self._secret, static) + self.identity.exchange(static)
-        else:
-            static = self.roster[sender].agreement_key
-            material = self.identity.exchange(ephemeral) + self.identity.exchange(static)
+        peer = recipient if sender == self.me else sender
+        fresh = self._fresh_static(peer) if sender == self.me else self._static_fresh(peer, ephemeral)
+        material = fresh + self.identity.lasting_secret(self.roster[peer])
         label = _label("opening", purpose, sender, recipient)
         return derive(material, salt=self.session + ephemeral, purpose=label)
 
@@ -213,12 +229,30 @@ class SessionKeys(Secret):
 
         The public keys are there because X25519 gives equal secrets for some different ones.
         """
-        static = self.roster[peer].agreement_key
-        mine_static, static_mine = exchange(self._secret, static), self.identity.exchange(ephemeral)
-        fresh, lasting = exchange(self._secret, ephemeral), self.identity.exchange(static)
+        mine_static, static_mine = self._fresh_static(peer), self._static_fresh(peer, ephemeral)
+        fresh, lasting = self._fresh_fresh(peer, ephemeral), self.identity.lasting_secret(self.roster[peer])
         if self.me < peer:
             return fresh + mine_static + static_mine + lasting + self.ephemeral + ephemeral
         return fresh + static_mine + mine_static + lasting + ephemeral + self.ephemeral
+
+    # The exchanges: each once, although the first frame's key, that of its answer and the pair's rest on the same ones.
+
+    def _fresh_static(self, peer: PartyId) -> bytes:
+        static = self.roster[peer].agreement_key
+        return self._once("fresh, static", peer, static, lambda: exchange(self._secret, static))
+
+    def _static_fresh(self, peer: PartyId, ephemeral: bytes) -> bytes:
+        return self._once("static, fresh", peer, ephemeral, lambda: self.identity.exchange(ephemeral))
+
+    def _fresh_fresh(self, peer: PartyId, ephemeral: bytes) -> bytes:
+        return self._once("fresh, fresh", peer, ephemeral, lambda: exchange(self._secret, ephemeral))
+
+    def _once(self, which: str, peer: PartyId, public_key: bytes, compute: Callable[[], bytes]) -> bytes:
+        """Return an exchange; of each the latest is kept, however many keys somebody tries in a peer's name."""
+        known = self._exchanged.get((peer, which))
+        if known is None or known[0] != public_key:
+            known = self._exchanged[peer, which] = public_key, compute()
+        return known[1]
 
 
 def _label(*parts: str) -> bytes:

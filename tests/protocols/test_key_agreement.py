@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from tacit.protocols import key_agreement
 from tacit.protocols.errors import EquivocationError, InvalidMessageError, MisuseError, SetupError
 from tacit.protocols.key_agreement import Identity, SessionKeys, derive, exchange, verify
 from tacit.protocols.party import PartyId, Roster
@@ -235,6 +236,25 @@ def test_trying_a_fresh_key_learns_nothing() -> None:
     assert keys[A].has_learned(B, stranger)
     keys[B].learn(A, keys[A].ephemeral)
     assert keys[A].direction_key(B, A, "link") == keys[B].direction_key(B, A, "link")
+
+
+def test_each_exchange_is_computed_once_and_again_for_another_fresh_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exchanged: list[bytes] = []
+
+    def noting(secret: X25519PrivateKey, public_key: bytes) -> bytes:
+        exchanged.append(public_key)
+        return exchange(secret, public_key)
+
+    monkeypatch.setattr(key_agreement, "exchange", noting)
+    keys, fresh = keys_of_all(met=False)[A], keys_of_all(met=False)[B].ephemeral
+    static = keys.roster[B].agreement_key
+    for ephemeral in (fresh, ALICE_PUBLIC) * 2:
+        keys.opening_key(A, B, keys.ephemeral, "link")
+        keys.opening_key(B, A, ephemeral, "link")
+        keys.direction_key(B, A, "link", ephemeral)
+    assert exchanged == [static, static, *[fresh] * 2, *[ALICE_PUBLIC] * 2, *[fresh] * 2, *[ALICE_PUBLIC] * 2]
 
 
 # Once, and only once
