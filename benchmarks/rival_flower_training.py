@@ -1,10 +1,10 @@
 """A training in Flower's simulation, timed: run by `training` in Flower's own environment, where there is no tacit.
 
-    python rival_flower_training.py '{"task": "digits.npz", "rounds": 20, "learning_rate": 1.0, "batch_size": 64,
-                                      "momentum": 0.5, "threshold": 7, "secure": true}'
+    python rival_flower_training.py '{"task": "digits.npz", "rounds": 20, "learning_rate": 1.0, "local_epochs": 5,
+                                      "batch_size": 64, "momentum": 0.5, "threshold": 7, "secure": true}'
 
 FedAvgM over all holders, in the clear or by the workflow of SecAgg+ in which all are neighbours, on Flower's Ray
-backend with an actor a core. A holder trains for one epoch, as tacit's holders do. The task is a file: ``inputs-0``,
+backend with an actor a core. A holder trains for as many epochs as tacit's do. The task is a file: ``inputs-0``,
 ``targets-0``, … of each holder, ``test_inputs``, ``test_targets``, and ``weight-0``, … of a network of linear layers
 with ReLU between, its weights and biases by turns.
 
@@ -58,12 +58,13 @@ def network(weights: Arrays) -> nn.Sequential:
 
 
 def train(weights: Arrays, inputs: NDArray[Any], targets: NDArray[Any], arguments: dict[str, Any]) -> Arrays:
-    """Return the weights after one epoch on a holder's own rows."""
+    """Return the weights after the epochs of a round on a holder's own rows."""
     torch.set_num_threads(1)
     trained = network(weights)
     rows, classes = torch.from_numpy(inputs), torch.from_numpy(targets)
     n_batches = max(1, -(-len(classes) // arguments["batch_size"]))
-    for batch in torch.tensor_split(torch.randperm(len(classes)), n_batches):
+    orders = (torch.randperm(len(classes)) for _ in range(arguments["local_epochs"]))
+    for batch in itertools.chain.from_iterable(torch.tensor_split(order, n_batches) for order in orders):
         trained.zero_grad()
         torch.autograd.backward(nn.functional.cross_entropy(trained(rows[batch]), classes[batch]))
         with torch.no_grad():

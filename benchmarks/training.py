@@ -1,8 +1,8 @@
 """A training over secure sums beside the same training with plain sums, in Flower, and in one place.
 
 The task is that of ``examples/network_digits.py``: ten holders with uneven shares of handwritten digits. It is trained
-by two recipes. The example's has 4,810 parameters and one epoch a round, next to nothing to compute.
-That of McMahan et al. 2017 has 188,810, in a convolutional network, and five epochs a round.
+by two recipes. The example's has 4,810 parameters and little to compute in a round. That of McMahan et al. 2017 has
+188,810, in a convolutional network, and five epochs a round.
 
     secure     federation.fit(…): invitation, local training, encoding, masks, sealed links, total
     plain      bare Ray actors train by the same code and return arrays, another one adds them (`plain_training`)
@@ -22,7 +22,7 @@ import asyncio
 import runpy
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -48,7 +48,7 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "network_digits.py"
 SCRIPT = Path(__file__).with_name("rival_flower_training.py")
 REQUIREMENTS = ("flwr[simulation]==1.41.0", "torch==2.13.0", "numpy")
 
-LEARNING_RATE, BATCH_SIZE, MOMENTUM = 1.0, 64, 0.5
+RECIPE = ("LEARNING_RATE", "LOCAL_EPOCHS", "BATCH_SIZE", "MOMENTUM")  # the example's, for Flower
 PASSES = 2  # besides rounds: one at the start, one at the end
 SHORT = DEFAULT_EPOCH - PASSES  # rounds of a short training
 TOGETHER = 5  # holders in a process
@@ -66,7 +66,7 @@ KINDS: dict[str, tuple[Protocol[Any], int]] = {
 
 
 class Digits:
-    """The example's task, with its network and one epoch a round.
+    """The example's task, by its recipe.
 
     Parameters
     ----------
@@ -77,32 +77,29 @@ class Digits:
     ----------
     name : str
         Of the recipe.
-    rounds : int
-        Of a whole training.
     turns, quick_turns : int
         Of short trainings that are timed.
     deals : int
         Of the pictures among the holders, for the accuracy.
     """
 
-    name = "the digits network, one local epoch"
-    rounds, turns, quick_turns, deals = 100, 7, 3, 5
+    name = "the digits network"
+    turns, quick_turns, deals = 7, 3, 5
 
     def __init__(self, deal: int = 0) -> None:
         self.example = SimpleNamespace(**runpy.run_path(str(EXAMPLE)))
         self.example.torch.set_num_threads(1)  # so small a network is not worth sharing
         self.sites, self.test = self.example.shares(seed=deal)
 
+    @property
+    def rounds(self) -> int:
+        """Of a whole training."""
+        return int(self.example.ROUNDS)
+
     def model(self, rounds: int) -> tacit.NeuralNetwork:
         """Return the network with its recipe, for so many rounds."""
-        return tacit.NeuralNetwork(
-            self.example.network(),
-            "cross_entropy",
-            learning_rate=LEARNING_RATE,
-            rounds=rounds,
-            batch_size=BATCH_SIZE,
-            server_optimizer=tacit.ServerMomentum(momentum=MOMENTUM),
-        )
+        trained: tacit.NeuralNetwork = self.example.model(rounds)
+        return trained
 
     def accuracy(self, fit: Any) -> float:
         """Return the percentage of the pictures kept for testing whose digit a fit tells."""
@@ -143,7 +140,7 @@ class Digits:
 class ConvolutionalDigits(Digits):
     """The same task, with the network of McMahan et al. 2017 for digits and their E = 5, B = 10."""
 
-    name = "a convolutional network, five local epochs"
+    name = "a convolutional network"
     rounds, turns, quick_turns, deals = 30, 3, 1, 3
 
     def model(self, rounds: int) -> tacit.NeuralNetwork:
@@ -313,8 +310,9 @@ def _flower(digits: Digits, ours: Measured, rounds: int) -> Section:
     with TemporaryDirectory() as folder:
         task = Path(folder) / "digits.npz"
         digits.save(task)
-        secure = flower(environment, task, rounds, secure=True)
-        plain = flower(environment, task, digits.rounds if rounds > 5 else rounds, secure=False)
+        recipe = {name.lower(): getattr(digits.example, name) for name in RECIPE}
+        secure = flower(environment, task, recipe, rounds, secure=True)
+        plain = flower(environment, task, recipe, digits.rounds if rounds > 5 else rounds, secure=False)
     figures = (
         compare("a secure round", "ms", timing(ours.secure), timing(secure["seconds"]), note="its SecAgg+"),
         compare(
@@ -331,14 +329,14 @@ def _flower(digits: Digits, ours: Measured, rounds: int) -> Section:
     return Section("A round of the digits network in Flower's simulation", "Flower", figures, remarks)
 
 
-def flower(environment: Path, task: Path, rounds: int, *, secure: bool) -> dict[str, Any]:
+def flower(
+    environment: Path, task: Path, recipe: Mapping[str, float], rounds: int, *, secure: bool
+) -> dict[str, Any]:
     """Train in Flower's simulation, on an actor a core; seconds of each round but the first, bytes, accuracy."""
     arguments = {
         "task": str(task),
         "rounds": rounds,
-        "learning_rate": LEARNING_RATE,
-        "batch_size": BATCH_SIZE,
-        "momentum": MOMENTUM,
+        **recipe,
         "threshold": tacit.PairwiseMasking().needed(10),
         "secure": secure,
     }

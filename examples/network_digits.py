@@ -23,6 +23,8 @@ from tacit.actors.events import Event, Iterated, Lost
 from torch import nn
 
 N_HOLDERS = 10
+ROUNDS, LOCAL_EPOCHS, BATCH_SIZE = 60, 1, 64
+LEARNING_RATE, MOMENTUM = 1.0, 0.7
 Pictures = tuple[np.ndarray, np.ndarray]
 
 
@@ -51,15 +53,16 @@ def main() -> None:
     print(f"accuracy of a holder alone       {min(alone):.1%} to {max(alone):.1%}")
 
 
-def model() -> tacit.NeuralNetwork:
+def model(rounds: int = ROUNDS) -> tacit.NeuralNetwork:
     """Return the training without privacy."""
     return tacit.NeuralNetwork(
         network(),
         "cross_entropy",
-        learning_rate=1.0,
-        rounds=60,
-        batch_size=64,
-        server_optimizer=tacit.ServerMomentum(momentum=0.7),
+        learning_rate=LEARNING_RATE,
+        rounds=rounds,
+        local_epochs=LOCAL_EPOCHS,
+        batch_size=BATCH_SIZE,
+        server_optimizer=tacit.ServerMomentum(momentum=MOMENTUM),
     )
 
 

@@ -129,13 +129,12 @@ def test_flower_trains_with_our_threshold_by_the_same_recipe(
     training = benchmark("training", monkeypatch)
     told: dict[str, Any] = {}
     monkeypatch.setattr(training.rivals, "run", lambda *asked: told.update(asked[2]))
-    training.flower(tmp_path, tmp_path / "task", 20, secure=True)
+    training.flower(tmp_path, tmp_path / "task", {"learning_rate": 1.0, "local_epochs": 5}, 20, secure=True)
     assert told == {
         "task": str(tmp_path / "task"),
         "rounds": 20,
-        "learning_rate": training.LEARNING_RATE,
-        "batch_size": training.BATCH_SIZE,
-        "momentum": training.MOMENTUM,
+        "learning_rate": 1.0,
+        "local_epochs": 5,
         "threshold": 7,
         "secure": True,
     }
