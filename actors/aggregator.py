@@ -25,12 +25,14 @@ class Aggregator(Participant):
     ----------
     name : str
         Its name in the roster.
+    ledger : Ledger, optional
+        As of `Participant`.
     """
 
     kind = "aggregator"
 
     def _role(self, protocol: Protocol[Any], keys: SessionKeys, memory: Any) -> Role[bool]:
-        return aggregator_role(protocol, keys, self._examine, memory, self.release_memory.record)
+        return aggregator_role(protocol, keys, self._accounting(self._examine), memory, self._release)
 
     def _accepts(self, protocol: Protocol[Any], roster: Roster) -> Accepted:
         return accepted_by_aggregator(protocol, roster, self.name)

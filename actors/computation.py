@@ -24,13 +24,14 @@ from ..models.total import Arrays, EvaluationError
 from ..privacy.noised_sum import NoisedSum
 from ..protocols.auto_range import grid_within
 from ..protocols.errors import DropoutError, RangeError, RefusedError, SetupError, VoidedError
-from ..protocols.invitation import ALREADY_RELEASED, invite
+from ..protocols.invitation import ALREADY_RELEASED, invite, specify
 from ..protocols.key_agreement import SessionKeys
 from ..protocols.protocol import Aggregate, Protocol, accepted_by_coordinator, coordinator_role
 from ..protocols.session import Session
+from ..records.account import asked
 from ..serialization.encoding_parameters import AutoRange
 from ..serialization.schema import Message
-from ..serialization.session_messages import Closed, Query
+from ..serialization.session_messages import Closed, Invitation, Query
 from .events import Event, Failure, Iterated, Lost, Pass, Result
 from .run_log import RunLog
 
@@ -127,6 +128,7 @@ class Computation:
         self.noised: NoisedSum | None = None  # the form of the model's releases under privacy
         self.remarks: dict[str, None] = {}  # each once, in order
         self.records: list[asyncio.Task[None]] = []
+        self._model: Any = None
         self._present: dict[int, int] = {}  # how many holders are in the sum behind each step
 
     async def run(self, model: Any) -> None:
@@ -138,7 +140,7 @@ class Computation:
         await self.events.put(end)
 
     async def _logged(self, model: Any) -> Result | Failure:
-        self.noised = getattr(model, "noised", None)
+        self._model, self.noised = model, getattr(model, "noised", None)
         async with RunLog(self.coordinator.repository, self.coordinator.name, self._about(model)) as self.log:
             end = await self._end(model)
             self.log.note(end)
@@ -303,9 +305,14 @@ class Computation:
             present = [party for party in self.roster.invited if party not in gone]
             raise DropoutError(needed=len(self.roster.invited), present=present, missing=gone)
         keys = SessionKeys(coordinator.identity, self.roster, os.urandom(32), os.urandom)
-        session = self._new_session(keys, query, encoding)
+        invitation = self._invitation(keys, query, encoding)
+        session = self._new_session(keys, invitation)
         try:
-            return await coordinator.driver.run(session, keys)
+            with asked(coordinator.ledger, invitation, self._model, self.roster.holders) as account:
+                aggregate = await coordinator.driver.run(session, keys, count=account.count)
+                account.learn_arrays(specify(aggregate.arrays))
+                account.learn(survivors=list(aggregate.holders))
+            return aggregate
         except RangeError:
             # The coordinator has seen the total; only its dtype cannot hold it.
             coordinator.summed.update(self.roster.holders)
@@ -323,11 +330,11 @@ class Computation:
         for_noise = 0 if self.noised is None else self.noised.needed(n_holders)
         return min(n_holders, max(self.terms.needed, for_noise))
 
-    def _new_session(self, keys: SessionKeys, query: Query, encoding: Message | None) -> Session[Aggregate]:
-        """Make a session with the coordinator's role."""
+    def _invitation(self, keys: SessionKeys, query: Query, encoding: Message | None) -> Invitation:
+        """Return what opens a session."""
         if self.noised is not None:
             encoding = self.noised.encoding(len(self.roster.holders))
-        invitation = invite(
+        return invite(
             keys,
             protocol=self.protocol.options,
             encoding=encoding,
@@ -335,6 +342,9 @@ class Computation:
             query=query,
             previous=self.previous,
         )
+
+    def _new_session(self, keys: SessionKeys, invitation: Invitation) -> Session[Aggregate]:
+        """Make a session with the coordinator's role."""
         return Session(
             keys.session,
             self.coordinator.name,

@@ -17,7 +17,7 @@ from ..protocols.protocol import Aggregate
 from ..protocols.session import Session
 from ..serialization.convening_messages import Commission
 from ..serialization.schema import Message
-from ..serialization.session_messages import Query
+from ..serialization.session_messages import Invitation, Query
 from .computation import SESSION_SECONDS, Computation
 from .events import Result
 
@@ -35,6 +35,9 @@ class ConvenedComputation(Computation):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        if not isinstance(self.protocol, AdditiveSharing):
+            raise SetupError(f"{self.protocol.title} has no form without the holders' names")
+        self._sharing = self.protocol
         if self.coordinator.commitment is None:
             raise SetupError("this coordinator has pinned nothing that stands for the holders")
         self._commitment = self._included = self.coordinator.commitment  # to all, until a sum is over others
@@ -46,22 +49,21 @@ class ConvenedComputation(Computation):
         at_least = self.protocol.minimum_holders
         return Result(value, (), lost, self.n_passes, may_isolate, tuple(self.remarks), at_least)
 
-    def _new_session(self, keys: SessionKeys, query: Query, encoding: Message | None) -> Session[Aggregate]:
-        """Make a session with the asker's role."""
-        if not isinstance(self.protocol, AdditiveSharing):
-            raise SetupError(f"{self.protocol.title} has no form without the holders' names")
+    def _invitation(self, keys: SessionKeys, query: Query, encoding: Message | None) -> Invitation:
+        """Return what opens a session with the convener."""
         commission = Commission(
-            options=self.protocol.options,
+            options=self._sharing.options,
             commitment=self._commitment,
             everybody=self.on_dropout == "fail",
         )
-        invitation = invite(
-            keys, protocol=commission, encoding=encoding, definition=self.definition, query=query
-        )
+        return invite(keys, protocol=commission, encoding=encoding, definition=self.definition, query=query)
+
+    def _new_session(self, keys: SessionKeys, invitation: Invitation) -> Session[Aggregate]:
+        """Make a session with the asker's role."""
         return Session(
             keys.session,
             self.coordinator.name,
-            asker_role(self.protocol, keys, invitation),
+            asker_role(self._sharing, keys, invitation),
             accepts=accepted_by_asker(self.roster),
             tell=self.roster.aggregators,
             random_bytes=os.urandom,

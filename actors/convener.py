@@ -16,6 +16,7 @@ from ..protocols.errors import SetupError
 from ..protocols.key_agreement import SessionKeys
 from ..protocols.party import COORDINATOR, PartyId
 from ..protocols.session import Session
+from ..records.ledger import Ledger
 from ..serialization.session_messages import Invitation
 from .aggregator import Aggregator
 
@@ -27,12 +28,14 @@ class Convener(Aggregator):
     ----------
     name : str
         Its name in the roster.
+    ledger : Ledger, optional
+        As of `Participant`.
     """
 
     kind = COORDINATOR
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, *, ledger: Ledger | None = None) -> None:
+        super().__init__(name, ledger=ledger)
         self._salt = os.urandom(SALT_BYTES)
         self._lost: set[PartyId] = set()
 
@@ -71,6 +74,6 @@ class Convener(Aggregator):
         if not isinstance(protocol, AdditiveSharing):
             raise SetupError("the invitation asks for something that takes no convener")
         keys = SessionKeys(self.identity, self.roster, invitation.session, os.urandom)
-        role = convener_role(protocol, keys, self._salt, self._examine, self.release_memory.record)
+        role = convener_role(protocol, keys, self._salt, self._accounting(self._examine), self._release)
         accepts, told = accepted_by_convener(self.roster), self.roster.invited
         return self._running(invitation, role, accepts, told), keys

@@ -17,6 +17,7 @@ from ..protocols.errors import AbortedError, SetupError
 from ..protocols.key_agreement import Identity
 from ..protocols.party import PartyId
 from ..protocols.protocol import Protocol
+from ..records.ledger import Ledger
 from ..serialization.codec import digest
 from .computation import Computation, Terms
 from .convened_computation import ConvenedComputation
@@ -37,12 +38,22 @@ class Coordinator(Party):
         Where the record of every aggregate goes.
     identity : Identity, optional
         As of `Party`.
+    ledger : Ledger, optional
+        Where it notes every session; by default nowhere.
     """
 
     kind = "coordinator"
 
-    def __init__(self, name: str, repository: Any, identity: Identity | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        repository: Any,
+        identity: Identity | None = None,
+        *,
+        ledger: Ledger | None = None,
+    ) -> None:
         super().__init__(name, identity)
+        self.ledger = ledger
         self.repository = repository
         self._memories: dict[bytes, Any] = {}
         self.lost: set[PartyId] = set()

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from ..records.signing import Signature, sign_with
+from ..records.signing import PartySigner, Signature
 from .computation import Terms
 from .coordinator import Coordinator
 from .dispatching_host import DispatchingHost
@@ -33,8 +33,7 @@ class CoordinatorCalls:
 
     async def sign_card(self, card: bytes) -> Signature:
         """Sign the card of a model that is being stored."""
-        identity = self._coordinator.identity
-        return sign_with(identity.sign, identity.public.verify_key.hex(), card)
+        return PartySigner(self._coordinator.identity).sign(card)
 
     async def holder_keys(self) -> dict[str, str]:
         """Return the public keys that the coordinator has pinned, of the holders it knows: with these they co-sign."""

@@ -38,8 +38,9 @@ from ..protocols.session import Accepted
 from ..records.budget import Budget
 from ..records.co_signing import Participations
 from ..records.errors import PolicyError, RecordError
+from ..records.ledger import Ledger
 from ..records.policy import Policy
-from ..records.signing import Signature, sign_with
+from ..records.signing import PartySigner, Signature
 from ..serialization.session_messages import Invitation
 from .participant import Participant
 
@@ -66,6 +67,8 @@ class DataHolder(Participant):
         What it insists on; by default nothing.
     identity : Identity, optional
         As of `Party`.
+    ledger : Ledger, optional
+        As of `Participant`.
     """
 
     kind = "holder"
@@ -78,8 +81,9 @@ class DataHolder(Participant):
         simulation: bool,
         policy: Policy | None = None,
         identity: Identity | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
-        super().__init__(name, identity)
+        super().__init__(name, identity, ledger=ledger)
         self._data = data
         self._simulation = simulation
         self._policy = policy or Policy()
@@ -119,7 +123,7 @@ class DataHolder(Participant):
             With what speaks against it.
         """
         self._participations.check(card, signature, self.name, self.roster)
-        return sign_with(self.identity.sign, self.identity.public.verify_key.hex(), card)
+        return PartySigner(self.identity).sign(card)
 
     # The role
 
@@ -127,11 +131,11 @@ class DataHolder(Participant):
         def examine(shown: Invitation) -> Prepared:
             return self._examine(shown, protocol)
 
-        return holder_role(protocol, keys, examine, memory, self._release)
+        return holder_role(protocol, keys, self._accounting(examine), memory, self._release)
 
     def _release(self, invitation: Invitation, holders: Collection[PartyId]) -> None:
-        """Note a release before anything leaves: for later questions, and for models that are to be co-signed."""
-        self.release_memory.record(invitation, holders)
+        """Note a release before anything leaves: for models that are to be co-signed, too."""
+        super()._release(invitation, holders)
         model = self._models.get(invitation.definition)
         if model is not None:
             self._participations.note(invitation.definition, model, holders, len(self.roster.holders))
@@ -170,6 +174,8 @@ class DataHolder(Participant):
         dispensable = protocol.dispensable(n_holders)
         if not self.release_memory.allows(invitation, dispensable=dispensable, noised=noised is not None):
             raise Declined(ALREADY_RELEASED)
+        account = self._accounts[invitation.session]
+        account.learn_model(model, n_holders)
         try:
             arrays = contribute(model, self._data, invitation.query)
             if noised is not None:
@@ -180,9 +186,11 @@ class DataHolder(Participant):
             raise self._failure(error) from None
         void = invitation.query.may_fail or not self._simulation
         needed = max(self._policy.minimum_holders, 0 if noised is None else noised.needed(n_holders))
-        return prepare(
+        prepared = prepare(
             arrays, invitation.encoding, protocol.contributions(n_holders), void=void, needed=needed
         )
+        account.learn_arrays(prepared.specifications)
+        return prepared
 
     def _noised(self, noised: NoisedSum, arrays: Arrays, invitation: Invitation) -> Arrays:
         """Add this holder's share of the noise to a model's one release, once it is charged.

@@ -50,9 +50,16 @@ class Transport(Protocol):
 class _Running:
     """A session under way, with its links and its end."""
 
-    def __init__(self, session: Session[Any], links: Links, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        session: Session[Any],
+        links: Links,
+        loop: asyncio.AbstractEventLoop,
+        count: Callable[[int], None],
+    ) -> None:
         self.session = session
         self.links = links
+        self.count = count
         self.ended: asyncio.Future[None] = loop.create_future()
         self.timer: asyncio.TimerHandle | None = None
 
@@ -103,7 +110,12 @@ class Driver:
         return session in self._running or session in self._ended
 
     async def run(
-        self, session: Session[R], keys: SessionKeys, *, first: tuple[PartyId, Message] | None = None
+        self,
+        session: Session[R],
+        keys: SessionKeys,
+        *,
+        first: tuple[PartyId, Message] | None = None,
+        count: Callable[[int], None] = lambda _: None,
     ) -> R:
         """Run a session to its end and return what its role returned.
 
@@ -115,6 +127,8 @@ class Driver:
             Of this party and session.
         first : (PartyId, Message), optional
             The sender and content of the frame by which the session was opened with this party.
+        count : callable
+            ``count(octets)`` is called with the size of every frame that is sent.
 
         Raises
         ------
@@ -130,7 +144,7 @@ class Driver:
         if self._closed:
             raise AbortedError(party=self.me, reason=CLOSED)
         loop = asyncio.get_running_loop()
-        running = _Running(session, Links(keys), loop)
+        running = _Running(session, Links(keys), loop, count)
         self._running[session.identifier] = running
         try:
             self._carry_out(running, session.start(loop.time()))
@@ -240,7 +254,9 @@ class Driver:
             self._carry_out(running, running.session.cancel(UNSENDABLE))
 
     def _post(self, running: _Running, to: PartyId, message: Message) -> None:
-        post = self._spawn(self._transport.post(to, running.links.seal(to, message)))
+        frame = running.links.seal(to, message)
+        running.count(frame.size)
+        post = self._spawn(self._transport.post(to, frame))
         self._posts.add(post)
         post.add_done_callback(self._posts.discard)
 

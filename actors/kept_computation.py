@@ -23,7 +23,7 @@ from ..models.total import Arrays, EvaluationError
 from ..privacy.errors import PrivacyError
 from ..protocols.errors import DropoutError, SetupError
 from ..records.checkpoints import CHECKPOINT_TYPE, Checkpoint, checkpoint_file, read_checkpoint
-from ..records.signing import sign_with
+from ..records.signing import PartySigner
 from ..serialization.codec import digest
 from ..serialization.session_messages import Query
 from .computation import Computation, HoldersChanged, Kept
@@ -208,10 +208,7 @@ class KeptComputation(Computation):
     ) -> None:
         await asyncio.gather(*records)
         ledger = await self.coordinator.ask_repository("ledger_head")
-        identity = self.coordinator.identity
-        sign = partial(
-            sign_with, identity.sign, identity.public.verify_key.hex(), content_type=CHECKPOINT_TYPE
-        )
+        sign = partial(PartySigner(self.coordinator.identity).sign, content_type=CHECKPOINT_TYPE)
 
         def signed() -> bytes:
             content = {} if finished else journal.to_dict()

@@ -7,20 +7,24 @@ no part says so, with a reason of a fixed list, so that the coordinator does not
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, TypeVar
 
 from ..protocols.channel import Channel, Role
-from ..protocols.errors import RemoteError, SetupError
-from ..protocols.invitation import NOT_ALLOWED, roster_of
+from ..protocols.errors import AbortedError, RemoteError, SetupError
+from ..protocols.invitation import NOT_ALLOWED, RECORDS_OUT_OF_ORDER, Declined, roster_of
 from ..protocols.key_agreement import Identity, SessionKeys
 from ..protocols.party import PartyId, Roster
 from ..protocols.protocol import Protocol
 from ..protocols.registry import protocol_from
-from ..protocols.session import Accepted, Session
+from ..protocols.session import Accepted, Session, abort_reason
+from ..records.account import Account
+from ..records.errors import RecordError
+from ..records.ledger import Ledger, Outcome
 from ..records.release_memory import ReleaseMemory
 from ..serialization.codec import digest
 from ..serialization.errors import DecodeError, TacitError
@@ -30,6 +34,8 @@ from .links import Links
 from .party import Party
 
 SESSION_SECONDS = 3 * 3_600.0  # longer than all the coordinator's deadlines together
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +47,14 @@ class Participant(Party):
     ----------
     name, identity
         As of `Party`.
+    ledger : Ledger, optional
+        Where it notes every session; by default nowhere.
     """
 
-    def __init__(self, name: str, identity: Identity | None = None) -> None:
+    def __init__(self, name: str, identity: Identity | None = None, *, ledger: Ledger | None = None) -> None:
         super().__init__(name, identity)
+        self._ledger = ledger
+        self._accounts: dict[bytes, Account] = {}  # of the sessions under way
         self._memories: dict[bytes, Any] = {}
         self._releases: ReleaseMemory | None = None
         self._sessions: set[asyncio.Task[None]] = set()
@@ -86,6 +96,9 @@ class Participant(Party):
         except (RemoteError, DecodeError) as error:
             logger.warning("refused an invitation: %s", type(error).__name__)
             return False
+        if invitation.session in self._accounts:  # it has just been opened
+            return False
+        self._accounts[invitation.session] = Account(self._ledger, invitation)
         task = asyncio.get_running_loop().create_task(self._take_part(invitation))
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
@@ -118,12 +131,53 @@ class Participant(Party):
         except SetupError as error:
             logger.warning("refused an invitation: %s", error)
             session, keys = self._refusing_session(invitation)
+        account = self._accounts[invitation.session]
+        outcome: tuple[Outcome, str] = "ended", "cancelled"
         try:
-            await self.driver.run(session, keys, first=(self.opener, invitation))
+            took_part = await self.driver.run(
+                session, keys, first=(self.opener, invitation), count=account.count
+            )
+            outcome = ("released", "") if took_part else ("refused", NOT_ALLOWED)
         except TacitError as error:
+            outcome = "ended", abort_reason(error)
             logger.info("a session ended early: %s", type(error).__name__)
         except Exception as error:  # noqa: BLE001 - the coordinator has been told; a text may hold values
+            outcome = "ended", abort_reason(error)
             logger.error("a session failed: %s", type(error).__name__)
+        finally:
+            del self._accounts[invitation.session]
+            account.end(*outcome)
+
+    def _accounting(self, examine: Callable[[Invitation], T]) -> Callable[[Invitation], T]:
+        """Return `examine`, with the refusal in the session's account; without a ledger in order all is refused."""
+
+        def accounted(invitation: Invitation) -> T:
+            account = self._accounts[invitation.session]
+            account.read(invitation)
+            try:
+                with records_in_order():
+                    account.check()
+                return examine(invitation)
+            except Declined as declined:
+                account.refusal = declined.reason
+                raise
+
+        return accounted
+
+    def _release(self, invitation: Invitation, holders: Collection[PartyId]) -> None:
+        """Note a release before anything leaves.
+
+        Raises
+        ------
+        AbortedError
+            If it cannot be noted, or the question was released over others: nothing leaves.
+        """
+        try:
+            self.release_memory.record(invitation, holders)
+            self._accounts[invitation.session].intend(holders)
+        except RecordError as error:
+            logger.error("a release cannot be noted: %s", error)
+            raise AbortedError(party=self.name, reason=RECORDS_OUT_OF_ORDER) from None
 
     def _session(self, invitation: Invitation) -> tuple[Session[bool], SessionKeys]:
         """Make a session with this party's role.
@@ -160,6 +214,16 @@ class Participant(Party):
 
     def _protocol(self, invitation: Invitation) -> Protocol[Any]:
         return protocol_from(invitation.protocol)
+
+
+@contextlib.contextmanager
+def records_in_order() -> Iterator[None]:
+    """Decline what this party could not keep a record of."""
+    try:
+        yield
+    except RecordError as error:
+        logger.error("the records are not in order: %s", error)
+        raise Declined(RECORDS_OUT_OF_ORDER) from None
 
 
 def refusing_role(coordinator: PartyId) -> Role[bool]:

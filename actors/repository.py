@@ -357,7 +357,7 @@ class Repository:
     def card(self, name: str, version: int | str | None = None, token: str | None = None) -> bytes:
         """Return the card of a version as it is signed, also while it is pending: canonical JSON.
 
-        What a holder looks at before it signs it, with `records.signing.sign_with`, for `co_sign`.
+        What a holder looks at before it signs it, with a `records.signing.PartySigner`, for `co_sign`.
         """
         return bytes(self._ask("card", name, version, token))
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from ..protocols.key_agreement import Identity
 from ..protocols.secret import RandomBytes, Secret
 from .errors import RecordError
 from .sealing import read_secret
@@ -43,6 +44,19 @@ class Signature:
 
     key: str
     value: str
+
+
+class Signer(Protocol):
+    """Whatever signs: a key of its own, or a party."""
+
+    @property
+    def public(self) -> str:
+        """The Ed25519 public key, 64 hexadecimal digits."""
+        ...
+
+    def sign(self, content: bytes, content_type: str = ...) -> Signature:
+        """Sign content of a type."""
+        ...
 
 
 class SigningKey(Secret):
@@ -82,7 +96,7 @@ class SigningKey(Secret):
 
     def sign(self, content: bytes, content_type: str = CARD_TYPE) -> Signature:
         """Sign content of a type."""
-        return sign_with(self._key.sign, self.public, content, content_type)
+        return _signed(self._key.sign, self.public, content, content_type)
 
     @property
     def private(self) -> Ed25519PrivateKey:
@@ -90,22 +104,26 @@ class SigningKey(Secret):
         return self._key
 
 
-def sign_with(
-    sign: Callable[[bytes], bytes], public: str, content: bytes, content_type: str = CARD_TYPE
-) -> Signature:
-    """Sign with a key that somebody else holds, for instance with `Identity.sign` of the coordinator.
+class PartySigner(Secret):
+    """Signs as a party, with the identity that others have pinned: *never sent*.
 
     Parameters
     ----------
-    sign : callable
-        Ed25519 over the bytes given.
-    public : str
-        Its public key, 64 hexadecimal digits.
-    content : bytes
-        What is signed.
-    content_type : str
-        What it is: by default a model card.
+    identity : Identity
     """
+
+    __slots__ = ("_identity", "public")
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self.public = identity.public.verify_key.hex()
+
+    def sign(self, content: bytes, content_type: str = CARD_TYPE) -> Signature:
+        """Sign content of a type."""
+        return _signed(self._identity.sign, self.public, content, content_type)
+
+
+def _signed(sign: Callable[[bytes], bytes], public: str, content: bytes, content_type: str) -> Signature:
     return Signature(public, sign(encoded(content, content_type)).hex())
 
 

@@ -22,7 +22,7 @@ from .canonical import canonical, parse_mapping
 from .errors import RecordError
 from .merkle_tree import EMPTY, Peaks, inclusion_path, is_included, leaf_hash, root_of
 from .object_store import ObjectStore
-from .signing import ENTRY_TYPE, HEAD_TYPE, Signature, SigningKey, is_signed
+from .signing import ENTRY_TYPE, HEAD_TYPE, Signature, Signer, is_signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +126,11 @@ class Log:
     objects : ObjectStore
     place : str
         Its folder.
-    key : SigningKey, optional
+    key : Signer, optional
         What entries and heads are signed with; not needed to read.
     """
 
-    def __init__(self, objects: ObjectStore, place: str, key: SigningKey | None = None) -> None:
+    def __init__(self, objects: ObjectStore, place: str, key: Signer | None = None) -> None:
         self.place = place
         self._objects = objects
         self._key = key

@@ -18,7 +18,7 @@ from tacit.protocols.key_agreement import Identity
 from tacit.records.capability import issue
 from tacit.records.errors import AccessError, RecordError
 from tacit.records.model_card import Release
-from tacit.records.signing import Signature, SigningKey, sign_with
+from tacit.records.signing import PartySigner, Signature, SigningKey
 
 ISSUER = SigningKey(b"\x01" * 32)
 HOLDER = SigningKey(b"\x02" * 32)
@@ -50,7 +50,7 @@ class SigningCoordinator:
 
     async def sign_card(self, card: bytes) -> Signature:
         self.before()
-        return sign_with(self.identity.sign, self.identity.public.verify_key.hex(), card)
+        return PartySigner(self.identity).sign(card)
 
 
 def face(actor: ModelRepository, coordinator: SigningCoordinator | None = None) -> Repository:

@@ -18,7 +18,7 @@ from tacit.records.canonical import canonical, parse
 from tacit.records.co_signing import Participations
 from tacit.records.errors import CoSignatureError, RecordError
 from tacit.records.model_card import Release, draft_of
-from tacit.records.signing import Signature, sign_with
+from tacit.records.signing import PartySigner, Signature
 from tacit.records.transparency_log import Head
 
 NAMES = ("a", "b", "c")
@@ -69,7 +69,7 @@ def card(
 
 
 def signed(octets: bytes, by: Identity = COORDINATOR) -> tuple[bytes, Signature]:
-    return octets, sign_with(by.sign, by.public.verify_key.hex(), octets)
+    return octets, PartySigner(by).sign(octets)
 
 
 @pytest.fixture

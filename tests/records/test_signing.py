@@ -13,13 +13,13 @@ from tacit.records.errors import RecordError
 from tacit.records.signing import (
     CARD_TYPE,
     ENTRY_TYPE,
+    PartySigner,
     Signature,
     SigningKey,
     encoded,
     envelope_of,
     is_signed,
     open_envelope,
-    sign_with,
 )
 
 KEYS = [SigningKey(bytes([n]) * 32) for n in range(1, 5)]
@@ -46,7 +46,7 @@ def test_malformed_signatures_are_none(key: str, value: str) -> None:
 
 def test_the_identity_of_a_coordinator_signs_cards() -> None:
     identity = Identity("coordinator", "coordinator", lambda n: b"\x07" * n)
-    signature = sign_with(identity.sign, identity.public.verify_key.hex(), CARD)
+    signature = PartySigner(identity).sign(CARD)
     assert is_signed(signature, CARD)
     assert signature == SigningKey(b"\x07" * 32).sign(CARD)
 
