@@ -25,7 +25,7 @@ class Aggregator(Participant):
     ----------
     name : str
         Its name in the roster.
-    ledger : Ledger, optional
+    ledger, limits
         As of `Participant`.
     """
 

@@ -17,6 +17,7 @@ from ..protocols.key_agreement import SessionKeys
 from ..protocols.party import COORDINATOR, PartyId
 from ..protocols.session import Session
 from ..records.ledger import Ledger
+from ..records.release_memory import NO_LIMITS, Limits
 from ..serialization.session_messages import Invitation
 from .aggregator import Aggregator
 
@@ -28,14 +29,14 @@ class Convener(Aggregator):
     ----------
     name : str
         Its name in the roster.
-    ledger : Ledger, optional
+    ledger, limits
         As of `Participant`.
     """
 
     kind = COORDINATOR
 
-    def __init__(self, name: str, *, ledger: Ledger | None = None) -> None:
-        super().__init__(name, ledger=ledger)
+    def __init__(self, name: str, *, ledger: Ledger | None = None, limits: Limits = NO_LIMITS) -> None:
+        super().__init__(name, ledger=ledger, limits=limits)
         self._salt = os.urandom(SALT_BYTES)
         self._lost: set[PartyId] = set()
 

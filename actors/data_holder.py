@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from ..models.registry import columns_read_by
 from ..models.total import Arrays, contribute
 from ..privacy.errors import PrivacyError
 from ..privacy.noised_sum import NoisedSum
@@ -40,6 +41,7 @@ from ..records.co_signing import Participations
 from ..records.errors import PolicyError, RecordError
 from ..records.ledger import Ledger
 from ..records.policy import Policy
+from ..records.release_memory import Limits
 from ..records.signing import PartySigner, Signature
 from ..serialization.session_messages import Invitation
 from .participant import Participant
@@ -69,6 +71,8 @@ class DataHolder(Participant):
         As of `Party`.
     ledger : Ledger, optional
         As of `Participant`.
+    releases : path, optional
+        The file in which it remembers what it has released; by default it remembers as long as the process lives.
     """
 
     kind = "holder"
@@ -82,8 +86,9 @@ class DataHolder(Participant):
         policy: Policy | None = None,
         identity: Identity | None = None,
         ledger: Ledger | None = None,
+        releases: str | os.PathLike[str] | None = None,
     ) -> None:
-        super().__init__(name, identity, ledger=ledger)
+        super().__init__(name, identity, ledger=ledger, limits=Limits(path=releases))
         self._data = data
         self._simulation = simulation
         self._policy = policy or Policy()
@@ -139,6 +144,10 @@ class DataHolder(Participant):
         model = self._models.get(invitation.definition)
         if model is not None:
             self._participations.note(invitation.definition, model, holders, len(self.roster.holders))
+
+    def _columns_of(self, invitation: Invitation) -> frozenset[str] | None:
+        model = self._models.get(invitation.definition)
+        return None if model is None else columns_read_by(model)
 
     def _accepts(self, protocol: Protocol[Any], roster: Roster) -> Accepted:
         return accepted_by_holder(protocol, roster, self.name)

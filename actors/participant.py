@@ -25,7 +25,7 @@ from ..protocols.session import Accepted, Session, abort_reason
 from ..records.account import Account
 from ..records.errors import RecordError
 from ..records.ledger import Ledger, Outcome
-from ..records.release_memory import ReleaseMemory
+from ..records.release_memory import NO_LIMITS, Limits, ReleaseMemory
 from ..serialization.codec import digest
 from ..serialization.errors import DecodeError, TacitError
 from ..serialization.link_messages import Sealed
@@ -49,10 +49,20 @@ class Participant(Party):
         As of `Party`.
     ledger : Ledger, optional
         Where it notes every session; by default nowhere.
+    limits : Limits
+        What it allows of releases, and where it remembers them.
     """
 
-    def __init__(self, name: str, identity: Identity | None = None, *, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        identity: Identity | None = None,
+        *,
+        ledger: Ledger | None = None,
+        limits: Limits = NO_LIMITS,
+    ) -> None:
         super().__init__(name, identity)
+        self._limits = limits
         self._ledger = ledger
         self._accounts: dict[bytes, Account] = {}  # of the sessions under way
         self._memories: dict[bytes, Any] = {}
@@ -80,8 +90,12 @@ class Participant(Party):
     def release_memory(self) -> ReleaseMemory:
         """What it has released."""
         if self._releases is None:
-            self._releases = ReleaseMemory(self.name, self.roster)
+            self._releases = ReleaseMemory(self.name, self.roster, self._limits, self._columns_of)
         return self._releases
+
+    def _columns_of(self, invitation: Invitation) -> frozenset[str] | None:
+        """Return the columns that a question reads; None if that may be any, or is not known here."""
+        return None
 
     def _memory_of(self, protocol: Protocol[Any]) -> Any:
         """Return what is kept between sums under a protocol with these options."""
@@ -157,7 +171,7 @@ class Participant(Party):
             try:
                 with records_in_order():
                     account.check()
-                return examine(invitation)
+                    return examine(invitation)
             except Declined as declined:
                 account.refusal = declined.reason
                 raise

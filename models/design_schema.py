@@ -99,6 +99,12 @@ class Schema:
         parts = [*(factor.expression for factor in self.factors), *self.besides]
         return {key: call for part in parts for key, call in part.transforms.items()}
 
+    @property
+    def columns_read(self) -> frozenset[str]:
+        """All that it reads of the rows."""
+        parts = [*(factor.expression for factor in self.factors), *self.besides]
+        return frozenset[str]().union(*(part.columns for part in parts))
+
     # At a holder.
 
     def complete(self, frame: Frame) -> Frame:

@@ -76,6 +76,8 @@ class Expression:
         Are its values truth values, whatever the data?
     transforms : mapping of str to TransformCall
         Those in it by their text, inner ones first.
+    columns : frozenset of str
+        All that it reads of the rows.
     """
 
     text: str
@@ -83,6 +85,7 @@ class Expression:
     column: str | None = None
     boolean: bool = False
     transforms: Mapping[str, TransformCall] = field(default_factory=dict)
+    columns: frozenset[str] = frozenset()
 
     @property
     def several_columns(self) -> bool:
@@ -101,7 +104,7 @@ class Expression:
 
 def column_expression(name: str) -> Expression:
     """Return the expression that is a column, of any name."""
-    return Expression(name, lambda scope: scope.frame.column(name), column=name)
+    return Expression(name, lambda scope: scope.frame.column(name), column=name, columns=frozenset({name}))
 
 
 def compile_expression(text: str, node: ast.expr, names: Mapping[str, str]) -> Expression:
@@ -117,7 +120,14 @@ def compile_expression(text: str, node: ast.expr, names: Mapping[str, str]) -> E
         evaluate = compiler.compile(node, outermost=True)
     except RecursionError:
         raise ModelError("an expression is nested too deeply") from None
-    return Expression(text, evaluate, compiler.column_of(node), _is_boolean(node), compiler.transforms)
+    return Expression(
+        text,
+        evaluate,
+        compiler.column_of(node),
+        _is_boolean(node),
+        compiler.transforms,
+        frozenset(compiler.columns),
+    )
 
 
 def parse(text: str) -> tuple[ast.expr, Mapping[str, str]]:
@@ -184,12 +194,13 @@ def _is_boolean(node: ast.expr) -> bool:
 
 
 class _Compiler:
-    """Compiles one expression; remembers the transforms it meets."""
+    """Compiles one expression; remembers the transforms and the columns that it meets."""
 
     def __init__(self, text: str, names: Mapping[str, str]) -> None:
         self.text = text
         self.names = names
         self.transforms: dict[str, TransformCall] = {}
+        self.columns: set[str] = set()
 
     def column_of(self, node: ast.expr) -> str | None:
         match node:
@@ -203,6 +214,7 @@ class _Compiler:
 
     def compile(self, node: ast.expr, *, outermost: bool = False) -> Evaluation:
         if (name := self.column_of(node)) is not None:
+            self.columns.add(name)
             return lambda scope: scope.frame.column(name)
         match node:
             case ast.Constant(value=bool() | int() | float() as number):

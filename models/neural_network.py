@@ -170,6 +170,15 @@ class NeuralNetwork:
             },
         )
 
+    @property
+    def columns_read(self) -> frozenset[str] | None:
+        """All that it reads of the rows; None if it may read any column."""
+        if self._columns.features is None or self._columns.target is None:
+            return None
+        person = None if self.noised is None else self.noised.privacy.person
+        named = (*self._columns.features, self._columns.target, person)
+        return frozenset(name for name in named if name is not None)
+
     def _check_buffers(self, buffers: str) -> None:
         if buffers not in ("average", "refuse"):
             raise ModelError("buffers is 'average' or 'refuse'")

@@ -28,6 +28,7 @@ from .errors import ModelError
 
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 PACKAGE = __name__.rpartition(".")[0]
+READS_NAMED_COLUMNS = ("GLM", "OLS", "NeuralNetwork")
 LARGEST_SUM = 1_000_000  # numbers of a sum whose definition is sent
 
 Functions = Callable[[Mapping[str, Any]], Callable[..., Any]]
@@ -48,6 +49,14 @@ def kind_of(model: Any) -> str:
     if getattr(home, kind.__qualname__, None) is not kind:
         return f"{name}, as sent"  # what came with the model may call itself anything
     return _OWN_KINDS.get(name.removeprefix(f"{PACKAGE}."), name)
+
+
+def columns_read_by(model: Any) -> frozenset[str] | None:
+    """Return the columns of the rows that a model reads; None if it may read any, as a function of the user's may."""
+    if kind_of(model) not in READS_NAMED_COLUMNS:
+        return None
+    columns: frozenset[str] | None = model.columns_read
+    return columns
 
 
 def model_from(definition: Definition, importable: Collection[str] = ()) -> Any:

@@ -131,6 +131,12 @@ class RegressionModel:
         return {}
 
     @property
+    def columns_read(self) -> frozenset[str]:
+        """All that it reads of the rows."""
+        person = None if self.noised is None else self.noised.privacy.person
+        return self.agreement.schema.columns_read | {name for name in [person] if name is not None}
+
+    @property
     def expected_passes(self) -> int:
         """About how many sums a fit takes."""
         return self.agreement.expected_passes + self._iteration_passes + (self.cov_type != "nonrobust")

@@ -74,6 +74,7 @@ PRIVACY_REQUIRED = "its policy asks for differential privacy"
 BUDGET_SPENT = "its budget of privacy has too little left"
 BUDGET_OF_OTHERS = "its budget of privacy is kept for another unit or adjacency"
 BUDGET_OUT_OF_ORDER = "its budget of privacy cannot be read or charged"
+QUERIES_SPENT = "it has released as many sums as its policy allows"
 RECORDS_OUT_OF_ORDER = "its records cannot be read or written"
 
 REFUSALS = (
@@ -90,6 +91,7 @@ REFUSALS = (
     BUDGET_SPENT,
     BUDGET_OF_OTHERS,
     BUDGET_OUT_OF_ORDER,
+    QUERIES_SPENT,
     RECORDS_OUT_OF_ORDER,
 )
 

@@ -1,13 +1,8 @@
 """A holder's budget of privacy, on its disk, charged before a noised value leaves.
 
-The file has one line a charge, appended and flushed to disk under a lock before `charge` returns, so that a value
-which has left has been charged, whenever the process or the machine dies. A line that a killed writer left
-without its end was not charged, since nothing had left, and is cut off. A charge that is there though nothing left
-stays: the budget errs on the safe side.
-
-A line is the SHA-256 of the line before's and of its own content, a blank, and the content, canonical JSON. The first
-says whom the budget protects. A changed, lost or moved line is found, and the budget then refuses everything. Lines
-cut off at the end, or a file that is deleted, are not found: the file is the holder's own.
+The file has one line a charge (`chained_file`), on disk before `charge` returns, so that a value which has left has
+been charged. A charge that is there though nothing left stays: the budget errs on the safe side. The first line says
+whom the budget protects.
 
 Adversary: a coordinator that asks too often. ε is composed from all charges together (`privacy.accounting`): less
 than their sum.
@@ -15,26 +10,22 @@ than their sum.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
-
-from filelock import FileLock
 
 from ..privacy.accounting import Charge, epsilon_of
 from ..privacy.clipping import Adjacency
 from ..privacy.errors import PrivacyError
 from ..privacy.guarantee import Privacy, Unit
 from ..protocols.invitation import BUDGET_OF_OTHERS, BUDGET_OUT_OF_ORDER
-from .canonical import canonical, parse_mapping, sha256
+from .chained_file import ChainedFile, Place
 from .errors import BudgetError, PolicyError, RecordError
 
 VERSION = 1
-POLL_SECONDS = 0.005
 
 
 class Budget:
@@ -82,8 +73,7 @@ class Budget:
                 'a budget of the unit "person", and no other, has the column that says whose row it is'
             )
         self._header = {"adjacency": adjacency, "person": person, "unit": unit, "version": VERSION}
-        if not self.path.parent.is_dir():
-            raise RecordError(f"the folder of the budget {self.path.name} is not there: make it first")
+        self._file = ChainedFile(self.path, "the budget")
         self.charges()
 
     @property
@@ -127,12 +117,12 @@ class Budget:
             The charge cannot be kept: **nothing may leave**.
         """
         self._check_unit(privacy)
-        with self._locked():
-            contents, end, chain = self._contents()
+        with self._file.locked():
+            contents, place = self._contents()
             asked = self._spent_with(contents, charge)
             content = {"number": len(contents) + 1, "purpose": purpose, **asdict(charge)}
-            header = [] if end else [self._header]
-            self._append([*header, content], end, chain)
+            header = [] if place.lines else [self._header]
+            self._file.append(place, *header, content)
         return asked
 
     def check(self, privacy: Privacy, charge: Charge) -> None:
@@ -175,66 +165,15 @@ class Budget:
             spent=spent, limit=self.epsilon, asked=asked, rounds=charge.rounds, rounds_left=fit
         )
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other writers out, in this process and in others; a killed one lets go."""
-        lock = FileLock(f"{self.path}.lock", mode=0o600, is_singleton=False)
-        try:
-            lock.acquire(poll_interval=POLL_SECONDS)
-        except OSError as error:
-            raise RecordError(f"the budget {self.path.name} cannot be locked: {error.strerror}") from None
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _contents(self) -> tuple[list[dict[str, Any]], int, str]:
-        """Return the charges' lines, where the last whole line ends, and its SHA-256."""
-        try:
-            octets = self.path.read_bytes()
-        except FileNotFoundError:
-            octets = b""
-        except OSError as error:
-            raise RecordError(f"the budget {self.path.name} cannot be read: {error.strerror}") from None
-        end = octets.rfind(b"\n") + 1
-        contents: list[dict[str, Any]] = []
-        chain = ""
-        for line in octets[:end].split(b"\n")[:-1]:
-            content = line[65:]
-            chain = _chained(chain, content)
-            if line[:65] != chain.encode() + b" ":
-                raise RecordError(
-                    f"the budget {self.path.name} is damaged at line {len(contents) + 1}: nothing is released"
-                )
-            contents.append(parse_mapping(content, f"the budget {self.path.name}"))
+    def _contents(self) -> tuple[list[dict[str, Any]], Place]:
+        """Return the charges' lines, and where the file ends."""
+        contents, place = self._file.read()
         if contents and contents[0] != self._header:
             raise PolicyError(
                 f"the budget {self.path.name} protects {contents[0]}: open it for these, or keep another",
                 reason=BUDGET_OUT_OF_ORDER,
             )
-        return contents[1:], end, chain
-
-    def _append(self, contents: Sequence[dict[str, Any]], end: int, chain: str) -> None:
-        """Add lines after the last whole one, and return when they are on disk."""
-        lines = b""
-        for content in map(canonical, contents):
-            chain = _chained(chain, content)
-            lines += chain.encode() + b" " + content + b"\n"
-        try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.truncate(end)
-                file.seek(end)
-                file.write(lines)
-                file.flush()
-                os.fsync(file.fileno())
-            _sync_folder(self.path.parent)
-        except OSError as error:
-            raise RecordError(f"the budget {self.path.name} cannot be written: {error.strerror}") from None
-
-
-def _chained(chain: str, content: bytes) -> str:
-    return sha256(chain.encode() + content)
+        return contents[1:], place
 
 
 def _charge_of(content: dict[str, Any]) -> Charge:
@@ -244,11 +183,3 @@ def _charge_of(content: dict[str, Any]) -> Charge:
         raise RecordError(
             "a budget's line is no charge: it was written by another version of tacit"
         ) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

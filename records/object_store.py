@@ -106,14 +106,14 @@ class FolderStore:
                 os.link(temporary, path)
             except FileExistsError:
                 created = False
-            _sync_folder(path.parent)  # of what is there, too: its writer may have been killed
+            sync_folder(path.parent)  # of what is there, too: its writer may have been killed
         return created
 
     def replace(self, address: str, content: bytes) -> None:
         """Write bytes in place of those that are there, whole and durably."""
         with self._written(address, content) as (temporary, path):
             os.replace(temporary, path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
     def files(self) -> list[str]:
         """Return every file, in order; those of writers that were killed are passed over."""
@@ -262,13 +262,14 @@ def _make_folder(folder: Path) -> None:
         missing = [folder, *(above for above in folder.parents if not above.is_dir())]
         folder.mkdir(parents=True, exist_ok=True)
         for made in missing:
-            _sync_folder(made.parent)
+            sync_folder(made.parent)
     except OSError as error:
         problem = error.strerror or "unusable path"
         raise RecordError(f"the folder {folder} cannot be made: {problem}") from None
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have what was made or renamed in a folder outlive the machine."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -6,30 +6,64 @@ exist: more than `dispensable` holders of that session must have signed that the
 was broken off (in a ring, where every release is needed, one of them is honest then and without it there is no total).
 Where aggregators add, a holder leaves the watch over the sets to them, as long as they are the same ones.
 
-Under differential privacy a holder clips, charges and noises every session anew, with noise enough for whoever is
-invited to it. Two sums then differ by one holder *and* by the noise of both, and tell what two releases may: over
-which sets they are is nothing to refuse. Within a session each holder's noise is one and the same; so a noised
-question is kept under its session, in which the set may still but shrink.
+What the same question is. By default, what has the same definition and the same values in its query: another start
+value, seed or name makes another question, and two that hardly differ isolate v nearly as well. With
+`Limits.set_changes` questions are the same **if they read a column in common**, whatever else their definitions and
+queries say; one that a function of the user's answers may read any. The sets of holders over which such questions were
+released are counted: so many changes are allowed, and **each may isolate the holder that is lost**.
 
-Adversary: a coordinator that claims a loss which did not happen, or opens two sessions at once, together
-with colluding holders. The memory lasts as long as the process: a holder that starts anew joins with
-a new identity.
+Under differential privacy a holder clips, charges and noises every session anew, with noise enough for whoever is
+invited to it. Two sums then differ by one holder *and* by the noise of both, and tell what two releases may: over which
+sets they are is nothing to refuse. Within a session each holder's noise is one and the same; there the set may but
+shrink.
+
+Adversary: a coordinator that claims a loss which did not happen, opens two sessions at once, asks in other words, or
+waits for a restart, together with colluding holders. Without a file the memory lasts as long as the process: a holder
+that starts anew joins with a new identity. With a file (`chained_file`) it outlives both.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ..protocols.errors import AbortedError, EquivocationError, MisuseError
-from ..protocols.invitation import ALREADY_RELEASED, is_signed, roster_of
+from ..protocols.invitation import ALREADY_RELEASED, QUERIES_SPENT, is_signed, roster_of
 from ..protocols.party import PartyId, Roster
 from ..serialization.codec import digest
 from ..serialization.encoding_parameters import AutoRange
 from ..serialization.session_messages import Closed, Invitation, Query
+from .chained_file import START, ChainedFile
+from .errors import RecordError
 
 EXAMINED_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a party allows of releases, and where it remembers them.
+
+    Attributes
+    ----------
+    path : path, optional
+        The file, in a folder that exists; by default they are remembered as long as the process lives.
+    set_changes : int, optional
+        How often the set of holders may change under questions that read a column in common; by default any number
+        of times, but never under one and the same question.
+    maximum_queries : int, optional
+        How many sessions may be released in all.
+    """
+
+    path: str | os.PathLike[str] | None = None
+    set_changes: int | None = None
+    maximum_queries: int | None = None
+
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +71,51 @@ class Release:
     """One session in which this holder released a question."""
 
     session: bytes
-    holders: frozenset[PartyId]
-    dispensable: int  # holders without whose release that session's total may exist
-    aggregators: frozenset[PartyId]  # who alone know which of the holders are in the sum
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """A session that was allowed, and in which nothing is released yet."""
-
     question: bytes
-    dispensable: int
+    columns: frozenset[str] | None  # that it reads of the rows; None for any
+    holders: frozenset[PartyId]
+    aggregators: frozenset[PartyId]  # who alone know which of the holders are in the sum
+    dispensable: int  # holders without whose release that session's total may exist
+    noised: bool = False  # by noise that this holder drew for this session
+
+    def touches(self, columns: frozenset[str] | None) -> bool:
+        """Whether it reads one of these columns."""
+        return columns is None or self.columns is None or not self.columns.isdisjoint(columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        return {
+            "session": self.session.hex(),
+            "question": self.question.hex(),
+            "columns": None if self.columns is None else sorted(self.columns),
+            "holders": sorted(self.holders),
+            "aggregators": sorted(self.aggregators),
+            "dispensable": self.dispensable,
+            "noised": self.noised,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Release:
+        """Restore it from `to_dict`.
+
+        Raises
+        ------
+        RecordError
+            If it is none.
+        """
+        try:
+            columns = content["columns"]
+            return cls(
+                bytes.fromhex(content["session"]),
+                bytes.fromhex(content["question"]),
+                None if columns is None else frozenset(columns),
+                frozenset(map(PartyId, content["holders"])),
+                frozenset(map(PartyId, content["aggregators"])),
+                int(content["dispensable"]),
+                bool(content["noised"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise RecordError("a line is no release: it was written by another version of tacit") from None
 
 
 class ReleaseMemory:
@@ -59,14 +127,46 @@ class ReleaseMemory:
         The holder.
     roster : Roster
         The pinned identities, with which signatures are checked.
+    limits : Limits
+    columns_of : callable, optional
+        Which columns an invitation's question reads, None for any; an aggregator does not know.
+
+    Raises
+    ------
+    RecordError
+        If the folder of its file is not there.
     """
 
-    def __init__(self, me: PartyId, roster: Roster) -> None:
+    def __init__(
+        self,
+        me: PartyId,
+        roster: Roster,
+        limits: Limits = NO_LIMITS,
+        columns_of: Callable[[Invitation], frozenset[str] | None] = lambda _: None,
+    ) -> None:
         self._me = me
         self._roster = roster
-        self._releases: dict[bytes, list[Release]] = {}
-        self._examined: dict[bytes, Examined] = {}
+        self._limits = limits
+        self._columns_of = columns_of
+        self._file = None if limits.path is None else ChainedFile(limits.path, "the memory of releases")
+        self._place = START
+        self._releases: dict[bytes, Release] = {}  # by session
+        self._by_question: dict[bytes, dict[bytes, Release]] = {}
+        self._examined: dict[bytes, Release] = {}  # allowed, and not released yet
         self._lock = threading.Lock()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many sessions were released as may be.
+
+        Raises
+        ------
+        RecordError
+            If the file is damaged.
+        """
+        with self._lock:
+            self._refresh()
+            return self._is_full()
 
     def allows(self, invitation: Invitation, *, dispensable: int, noised: bool = False) -> bool:
         """Whether answering cannot, with what was released before, isolate a holder.
@@ -79,13 +179,20 @@ class ReleaseMemory:
             Holders without whose release a total may exist, those who lie included.
         noised : bool
             Whether this holder adds noise drawn for this session, enough whoever else is in other sums.
+
+        Raises
+        ------
+        RecordError
+            If the file is damaged: nothing may be answered.
         """
         with self._lock:
-            invited = frozenset(roster_of(invitation).holders)
-            examined = Examined(question(invitation, noised=noised), dispensable)
-            allowed = self._allows(examined, invitation, invited, shrinks=True)
+            self._refresh()
+            if invitation.session in self._releases:  # before a restart: sessions are used once
+                return False
+            asked = self._asked(invitation, dispensable, noised)
+            allowed = self._allows(invitation, asked, shrinks=True)
             if allowed:
-                self._examined[invitation.session] = examined
+                self._examined[invitation.session] = asked
             if len(self._examined) > EXAMINED_KEPT:  # of sessions that broke off before a release
                 del self._examined[next(iter(self._examined))]
             return allowed
@@ -109,18 +216,21 @@ class ReleaseMemory:
             If `allows` was not asked about this session, or its release was over fewer holders.
         AbortedError
             If the question was released over more holders than are left now; or over others, where a convener
-            invites all every time and cannot know who will be there.
+            invites all every time and cannot know who will be there; or if as many sessions as may be have been
+            released since then.
         EquivocationError
             If, since then, the question was released over another set: the coordinator has opened two
             sessions at once.
+        RecordError
+            If it cannot be written: **nothing may leave**.
         """
-        with self._lock:
-            examined = self._examined.pop(invitation.session, None) or self._released(invitation)
-            releases = [] if examined is None else self._releases.get(examined.question, [])
-            earlier = next((release for release in releases if release.session == invitation.session), None)
-            if examined is None or not (earlier is None or set(holders) <= earlier.holders):
+        with self._lock, self._writing():
+            earlier = self._releases.get(invitation.session)
+            known = earlier or self._examined.pop(invitation.session, None)
+            if known is None or not (earlier is None or set(holders) <= earlier.holders):
                 raise MisuseError("a release is examined before it is recorded, and never grows")
-            if not self._allows(examined, invitation, frozenset(holders), besides=earlier):
+            release = replace(known, holders=frozenset(holders))
+            if not self._allows(invitation, release):
                 roster = roster_of(invitation)
                 if set(holders) < set(roster.holders) or roster.asker is not None:
                     raise AbortedError(party=self._me, reason=ALREADY_RELEASED)
@@ -128,52 +238,92 @@ class ReleaseMemory:
                     "two sessions at once on one question, over different holders",
                     culprits=[roster.coordinator],
                 )
-            aggregators = frozenset(roster_of(invitation).aggregators)
-            release = Release(invitation.session, frozenset(holders), examined.dispensable, aggregators)
-            others = [other for other in releases if other is not earlier]
-            self._releases[examined.question] = [*others, release]
+            if earlier is None and self._is_full():
+                raise AbortedError(party=self._me, reason=QUERIES_SPENT)
+            if self._file is not None:
+                self._place = self._file.append(self._place, release.to_dict())
+            self._take(release)
 
-    def _released(self, invitation: Invitation) -> Examined | None:
-        """Return how a session was examined in which there was a release."""
-        for name in (question(invitation, noised=True), question(invitation)):
-            for release in self._releases.get(name, ()):
-                if release.session == invitation.session:
-                    return Examined(name, release.dispensable)
-        return None
+    # Which sets of holders go together
 
-    def _allows(
-        self,
-        examined: Examined,
-        invitation: Invitation,
-        holders: frozenset[PartyId],
-        besides: Release | None = None,
-        shrinks: bool = False,
-    ) -> bool:
+    def _asked(self, invitation: Invitation, dispensable: int, noised: bool) -> Release:
         roster = roster_of(invitation)
-        aggregators, adds = frozenset(roster.aggregators), self._me in roster.adders
+        return Release(
+            invitation.session,
+            question(invitation),
+            self._columns_of(invitation),
+            frozenset(roster.holders),
+            frozenset(roster.aggregators),
+            dispensable,
+            noised,
+        )
 
-        def harmless(release: Release) -> bool:
-            if release is besides:
-                return True
-            if not adds and (release.aggregators or aggregators):
+    def _allows(self, invitation: Invitation, asked: Release, *, shrinks: bool = False) -> bool:
+        roster = roster_of(invitation)
+        adds = self._me in roster.adders
+
+        def other(release: Release) -> frozenset[PartyId] | None:
+            """Return over whom a release was, if that is another set and its sum may exist."""
+            if release.session == asked.session:
+                return None
+            if not adds and (release.aggregators or asked.aggregators):
                 # Over whom the sum was, or will be, the aggregators agree; each answers over one set only.
-                return release.aggregators == aggregators
+                return None if release.aggregators == asked.aggregators else release.aggregators
             # A convener invites the lost as well: whether the set is the same shows when it is released.
-            fits = release.holders <= holders if shrinks and roster.asker else release.holders == holders
-            same = fits and release.aggregators == aggregators
-            least = max(examined.dispensable, release.dispensable)
-            return same or cannot_exist(release, invitation.previous, self._roster, dispensable=least)
+            contained = release.holders <= asked.holders if shrinks and roster.asker else False
+            fits = contained or release.holders == asked.holders
+            least = max(asked.dispensable, release.dispensable)
+            if fits and release.aggregators == asked.aggregators:
+                return None
+            if cannot_exist(release, invitation.previous, self._roster, dispensable=least):
+                return None
+            return release.holders | release.aggregators
 
-        return all(map(harmless, self._releases.get(examined.question, ())))
+        others = set(map(other, self._same_question(asked))) - {None}
+        return len(others) <= (self._limits.set_changes or 0)
+
+    def _same_question(self, asked: Release) -> Iterable[Release]:
+        if asked.noised:
+            return ()
+        if self._limits.set_changes is None:
+            alike: Iterable[Release] = self._by_question.get(asked.question, {}).values()
+        else:
+            alike = (release for release in self._releases.values() if release.touches(asked.columns))
+        return (release for release in alike if not release.noised)
+
+    def _is_full(self) -> bool:
+        most = self._limits.maximum_queries
+        return most is not None and len(self._releases) >= most
+
+    # What is kept
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        if self._file is None:
+            yield
+            return
+        with self._file.locked():
+            self._refresh()
+            yield
+
+    def _refresh(self) -> None:
+        """Take in what has come to the file; another process may have written it."""
+        if self._file is not None:
+            lines, place = self._file.read(self._place)
+            for release in [Release.from_dict(line) for line in lines]:
+                self._take(release)
+            self._place = place
+
+    def _take(self, release: Release) -> None:
+        self._releases[release.session] = release
+        self._by_question.setdefault(release.question, {})[release.session] = release
 
 
-def question(invitation: Invitation, *, noised: bool = False) -> bytes:
-    """Join what makes two questions the same: model and arrays, not the step's name; with noise, the session too.
+def question(invitation: Invitation) -> bytes:
+    """Join what makes two questions the same: model and arrays, not the step's name.
 
     How large the values are is another question than what they sum to.
     """
-    if noised:
-        return b"noised" + invitation.session
     arrays = digest(Query(step="", arrays=invitation.query.arrays, may_fail=False))
     return invitation.definition + arrays + (b"range" if isinstance(invitation.encoding, AutoRange) else b"")
 
