@@ -27,6 +27,7 @@ from ..protocols.invitation import (
     BUDGET_OUT_OF_ORDER,
     CONTRIBUTION_FAILED,
     NOT_ALLOWED,
+    QUERIES_SPENT,
     Declined,
     Prepared,
     prepare,
@@ -41,10 +42,10 @@ from ..records.co_signing import Participations
 from ..records.errors import PolicyError, RecordError
 from ..records.ledger import Ledger
 from ..records.policy import Policy
-from ..records.release_memory import Limits
+from ..records.release_memory import question
 from ..records.signing import PartySigner, Signature
 from ..serialization.session_messages import Invitation
-from .participant import Participant
+from .participant import Participant, records_in_order
 
 DETAILS_AT_MOST = 20_000
 MODELS_KEPT = 1_000  # the latest; each holds what its functions refer to
@@ -88,17 +89,18 @@ class DataHolder(Participant):
         ledger: Ledger | None = None,
         releases: str | os.PathLike[str] | None = None,
     ) -> None:
-        super().__init__(name, identity, ledger=ledger, limits=Limits(path=releases))
-        self._data = data
-        self._simulation = simulation
         self._policy = policy or Policy()
+        super().__init__(name, identity, ledger=ledger, limits=self._policy.limits(releases))
+        self._data = self._policy.visible(data)
+        self._simulation = simulation
+        self._approvals = self._policy.approvals(name)
         self._models: dict[bytes, Any] = {}
         self._charged: Counter[bytes] = Counter()  # rounds of each model
         self._participations = Participations()
 
     def take_rows(self, data: Any) -> None:
         """Hold other rows from now on."""
-        self._data = data
+        self._data = self._policy.visible(data)
 
     async def install(self, definition: bytes, model: Any) -> None:
         """Hold a model ready under its content hash; in a simulation only.
@@ -138,10 +140,12 @@ class DataHolder(Participant):
 
         return holder_role(protocol, keys, self._accounting(examine), memory, self._release)
 
-    def _release(self, invitation: Invitation, holders: Collection[PartyId]) -> None:
-        """Note a release before anything leaves: for models that are to be co-signed, too."""
-        super()._release(invitation, holders)
+    def _note_release(self, invitation: Invitation, holders: Collection[PartyId]) -> None:
+        """Note a release: under an approval, and for models that are to be co-signed, too."""
         model = self._models.get(invitation.definition)
+        if model is not None and self._approvals is not None:
+            self._approvals.use(model.definition.digest, invitation.session, question(invitation))
+        super()._note_release(invitation, holders)
         if model is not None:
             self._participations.note(invitation.definition, model, holders, len(self.roster.holders))
 
@@ -177,9 +181,15 @@ class DataHolder(Participant):
         model = self._models.get(invitation.definition)
         if model is None:
             raise Declined(NOT_ALLOWED, "the model is not installed here")
-        n_holders = len(roster_of(invitation).holders)
+        roster = roster_of(invitation)
+        n_holders = len(roster.holders)
         with _ruled():
             noised = self._policy.check(model, self._data, protocol=protocol, n_holders=n_holders)
+            if self._approvals is not None:
+                with records_in_order():
+                    self._approvals.check(model, roster.asker or roster.coordinator, question(invitation))
+        if self.release_memory.is_full:
+            raise Declined(QUERIES_SPENT)
         dispensable = protocol.dispensable(n_holders)
         if not self.release_memory.allows(invitation, dispensable=dispensable, noised=noised is not None):
             raise Declined(ALREADY_RELEASED)
@@ -187,6 +197,8 @@ class DataHolder(Participant):
         account.learn_model(model, n_holders)
         try:
             arrays = contribute(model, self._data, invitation.query)
+            with _ruled():
+                self._policy.check_size(model, arrays, self._data)
             if noised is not None:
                 arrays = self._noised(noised, arrays, invitation)
         except Declined:

@@ -23,7 +23,7 @@ from ..protocols.protocol import Protocol
 from ..protocols.registry import protocol_from
 from ..protocols.session import Accepted, Session, abort_reason
 from ..records.account import Account
-from ..records.errors import RecordError
+from ..records.errors import PolicyError, RecordError
 from ..records.ledger import Ledger, Outcome
 from ..records.release_memory import NO_LIMITS, Limits, ReleaseMemory
 from ..serialization.codec import digest
@@ -184,14 +184,19 @@ class Participant(Party):
         Raises
         ------
         AbortedError
-            If it cannot be noted, or the question was released over others: nothing leaves.
+            If it cannot be noted, or may not be made any more: nothing leaves.
         """
         try:
-            self.release_memory.record(invitation, holders)
-            self._accounts[invitation.session].intend(holders)
+            self._note_release(invitation, holders)
+        except PolicyError as error:
+            raise AbortedError(party=self.name, reason=error.reason) from None
         except RecordError as error:
             logger.error("a release cannot be noted: %s", error)
             raise AbortedError(party=self.name, reason=RECORDS_OUT_OF_ORDER) from None
+
+    def _note_release(self, invitation: Invitation, holders: Collection[PartyId]) -> None:
+        self.release_memory.record(invitation, holders)
+        self._accounts[invitation.session].intend(holders)
 
     def _session(self, invitation: Invitation) -> tuple[Session[bool], SessionKeys]:
         """Make a session with this party's role.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from .approve import approve
 from .attack import attack
 from .demo import demo
 from .doctor import doctor
@@ -30,5 +31,6 @@ app.command(name="join")(join)
 app.command(name="run")(run)
 app.command(name="status")(status)
 app.command(name="attack")(attack)
+app.command(name="approve")(approve)
 app.add_typer(models, name="models")
 app.add_typer(keys, name="keys")

@@ -70,6 +70,9 @@ MODEL_NOT_ALLOWED = "its policy does not allow this model"
 PROTOCOL_NOT_ALLOWED = "its policy does not allow this protocol"
 TOO_FEW_HOLDERS = "its policy asks for sums over more holders"
 TOO_FEW_ROWS = "it has fewer rows than its policy asks for"
+TOO_MANY_NUMBERS = "its policy asks for more rows for so many numbers"
+COLUMN_NOT_ALLOWED = "its policy does not allow a column that the model reads"
+WAITS_FOR_APPROVAL = "waits for approval"
 PRIVACY_REQUIRED = "its policy asks for differential privacy"
 BUDGET_SPENT = "its budget of privacy has too little left"
 BUDGET_OF_OTHERS = "its budget of privacy is kept for another unit or adjacency"
@@ -87,6 +90,9 @@ REFUSALS = (
     PROTOCOL_NOT_ALLOWED,
     TOO_FEW_HOLDERS,
     TOO_FEW_ROWS,
+    TOO_MANY_NUMBERS,
+    COLUMN_NOT_ALLOWED,
+    WAITS_FOR_APPROVAL,
     PRIVACY_REQUIRED,
     BUDGET_SPENT,
     BUDGET_OF_OTHERS,

@@ -14,30 +14,41 @@ user: there a policy rehearses, and is no barrier; in a deployment they are made
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
-from collections.abc import Collection, Mapping, Sized
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
+
+from numpy.typing import NDArray
 
 from ..models.definition import Definition
-from ..models.registry import is_importable_name, kind_of, model_from
+from ..models.registry import columns_read_by, is_importable_name, kind_of, model_from
 from ..privacy.clipping import Adjacency
 from ..privacy.guarantee import Privacy, Unit
 from ..privacy.noised_sum import NoisedSum
 from ..protocols.invitation import (
+    COLUMN_NOT_ALLOWED,
     MODEL_NOT_ALLOWED,
     PRIVACY_REQUIRED,
     PROTOCOL_NOT_ALLOWED,
     TOO_FEW_HOLDERS,
     TOO_FEW_ROWS,
+    TOO_MANY_NUMBERS,
 )
 from ..protocols.protocol import Protocol
+from .approvals import Approvals
 from .budget import Budget
 from .errors import PolicyError
+from .release_memory import Limits
+from .table import has_columns, n_rows, only
 
-READABLE = 40  # characters of a holder's name that its budget's file begins with
+Approval: TypeAlias = Literal["never", "new-definition", "every-run"]
+
+REGRESSIONS, LEVELS = ("GLM", "OLS"), "levels"  # what holds the levels that their formulas do not declare
+READABLE = 40  # characters of a holder's name that its files begin with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +72,21 @@ class Policy:
         simulation they come from the user.
     protocols : sequence of str, optional
         The protocols that it allows, as the classes are called: "PairwiseMasking". By default any.
+    columns : sequence of str, optional
+        The columns that models are shown; a formula that names another is refused. By default all.
+    parameters_per_row : float, optional
+        How many numbers may leave in one sum, for each row that the holder has. Of a regression with p columns these
+        are p (p + 3) / 2 and a few more, of a training its weights. The table in which a formula's levels are found
+        does not count.
+    maximum_queries : int, optional
+        How many sums may be released, of whatever model: as long as the file lasts that a holder in a deployment
+        remembers its releases in; in a simulation as long as its process lives.
+    set_changes : int, optional
+        How often the set of holders may change under questions that read a column in common: see `release_memory`. By
+        default any number of times, but never under one and the same question.
+    approval : {"never", "new-definition", "every-run"}
+        Whether a human must approve (`python -m tacit approve`) of a definition before it is answered: once, or for
+        each run.
     privacy : {"optional", "required"}
         Whether everything that it contributes must be noised. A budget requires it, too.
     epsilon, delta : float, optional
@@ -68,7 +94,7 @@ class Policy:
     unit, adjacency, person : str
         Whom the budget protects, as in `Privacy`; `person`, a column, goes with the unit "person".
     folder : path, optional
-        Where each holder keeps its budget, in a file of its own: **a folder that exists, and stays**.
+        Where each holder keeps its budget and its approvals, in files of its own: **a folder that exists, and stays**.
 
     Raises
     ------
@@ -86,6 +112,11 @@ class Policy:
     models: Collection[str] | None = None
     importable: Collection[str] = ()
     protocols: Collection[str] | None = None
+    columns: Collection[str] | None = None
+    parameters_per_row: float | None = None
+    maximum_queries: int | None = None
+    set_changes: int | None = None
+    approval: Approval = "never"
     privacy: Literal["optional", "required"] = "optional"
     epsilon: float | None = None
     delta: float | None = None
@@ -95,16 +126,24 @@ class Policy:
     folder: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        for field in ("minimum_rows", "minimum_holders"):
+        for field in ("minimum_rows", "minimum_holders", "maximum_queries", "set_changes"):
             value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            optional = field in ("maximum_queries", "set_changes")
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+            if not whole and not (optional and value is None):
                 raise PolicyError(f"{field} is a whole number from 0, not {value!r}")
-        for field in ("models", "importable", "protocols"):
+        if self.parameters_per_row is not None and not 0 < self.parameters_per_row < math.inf:
+            raise PolicyError("parameters_per_row is a number above 0")
+        for field in ("models", "importable", "protocols", "columns"):
             self._take_names(field)
         if not all(map(is_importable_name, self.importable)):
             raise PolicyError('importable names are of the form "package.module:name"')
         if self.privacy not in ("optional", "required"):
             raise PolicyError("privacy is 'optional' or 'required'")
+        if self.approval not in get_args(Approval):
+            raise PolicyError(f"approval is one of {', '.join(get_args(Approval))}")
+        if self.approval != "never" and self.folder is None:
+            raise PolicyError("approvals take the folder where they are kept")
         self._check_budget()
 
     def _take_names(self, field: str) -> None:
@@ -116,8 +155,8 @@ class Policy:
         object.__setattr__(self, field, tuple(names))
 
     def _check_budget(self) -> None:
-        given = [value is not None for value in (self.epsilon, self.delta, self.folder)]
-        if any(given) != all(given):
+        given = {value is not None for value in (self.epsilon, self.delta)}
+        if len(given) > 1 or (given == {True} and self.folder is None):
             raise PolicyError("a budget takes epsilon, delta, and the folder where it is kept")
         if self.unit not in get_args(Unit) or self.adjacency not in get_args(Adjacency):
             raise PolicyError(f"a budget protects one of {get_args(Unit)} under one of {get_args(Adjacency)}")
@@ -127,7 +166,7 @@ class Policy:
     @property
     def has_budget(self) -> bool:
         """Whether what is released is charged."""
-        return self.folder is not None
+        return self.epsilon is not None
 
     def check(self, model: Any, data: Any, *, protocol: Protocol[Any], n_holders: int) -> NoisedSum | None:
         """Check a question, before anything is computed for it.
@@ -171,7 +210,40 @@ class Policy:
             )
         if self.minimum_rows:
             self._check_rows(n_rows(data))
+        if self.columns is not None:
+            self._check_columns(columns_read_by(model), data, self.columns)
         return noised
+
+    def check_size(self, model: Any, arrays: Mapping[str, NDArray[Any]], data: Any) -> None:
+        """Check how much a model would release, before anything leaves.
+
+        Parameters
+        ----------
+        model : Model
+        arrays : mapping of str to ndarray
+            Its contribution to one sum.
+        data : Any
+            The holder's rows, which are counted.
+
+        Raises
+        ------
+        PolicyError
+            If that is too much for so few rows.
+        """
+        if self.parameters_per_row is None:
+            return
+        uncounted = LEVELS if kind_of(model) in REGRESSIONS else ""
+        n_numbers = sum(array.size for name, array in arrays.items() if name != uncounted)
+        rows = n_rows(data) or 0
+        if n_numbers > self.parameters_per_row * rows:
+            raise PolicyError(
+                f"{n_numbers} numbers would leave, and {rows} rows allow {self.parameters_per_row:g} for each",
+                reason=TOO_MANY_NUMBERS,
+            )
+
+    def visible(self, data: Any) -> Any:
+        """Return the rows as models may see them."""
+        return data if self.columns is None else only(data, self.columns)
 
     def _check_protocol(self, name: str, allowed: Collection[str]) -> None:
         if name not in allowed:
@@ -182,6 +254,17 @@ class Policy:
         if kind not in allowed:
             raise PolicyError(
                 f"the model is a {kind}, and allowed: {_listed(allowed)}", reason=MODEL_NOT_ALLOWED
+            )
+
+    def _check_columns(self, read: Collection[str] | None, data: Any, allowed: Collection[str]) -> None:
+        if not has_columns(data):
+            raise PolicyError(
+                "the data have no columns by name, of which some are allowed", reason=COLUMN_NOT_ALLOWED
+            )
+        if others := sorted(set(read or ()).difference(allowed)):
+            raise PolicyError(
+                f"the model reads {_listed(others)}, and allowed are {_listed(allowed)}",
+                reason=COLUMN_NOT_ALLOWED,
             )
 
     def _check_rows(self, rows: int | None) -> None:
@@ -206,6 +289,23 @@ class Policy:
             self._check_model(kind_of(model), self.models)
         return model
 
+    def limits(self, releases: str | os.PathLike[str] | None) -> Limits:
+        """Return what is allowed of releases, which are remembered in a file, or as long as the process lives."""
+        return Limits(path=releases, set_changes=self.set_changes, maximum_queries=self.maximum_queries)
+
+    def approvals(self, holder: str) -> Approvals | None:
+        """Open a holder's approvals; None if none are needed.
+
+        Raises
+        ------
+        RecordError
+            If the folder is not there.
+        """
+        if self.folder is None or self.approval == "never":
+            return None
+        path = Path(self.folder) / state_file(holder, "approvals")
+        return Approvals(path, every_run=self.approval == "every-run")
+
     def budget(self, holder: str) -> Budget | None:
         """Open a holder's budget; None if there is none.
 
@@ -218,7 +318,7 @@ class Policy:
         """
         if self.folder is None or self.epsilon is None or self.delta is None:
             return None
-        path = Path(self.folder) / budget_file(holder)
+        path = Path(self.folder) / state_file(holder, "budget")
         return Budget(
             path,
             epsilon=self.epsilon,
@@ -252,6 +352,7 @@ def policies_of(policy: Policy | Mapping[str, Policy] | None, holders: Collectio
         if name not in holders or not isinstance(one, Policy):
             raise PolicyError("a policy is a Policy, or a mapping of holders' names to one each")
         one.budget(name)
+        one.approvals(name)
     return policies
 
 
@@ -259,26 +360,8 @@ def _listed(names: Collection[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def budget_file(holder: str) -> str:
-    """Return what a holder's budget is called: different for different names, whatever the file system."""
+def state_file(holder: str, kind: str) -> str:
+    """Return what a holder's file of a kind is called: different for different names, whatever the file system."""
     readable = re.sub("[^a-z0-9]+", "-", holder.lower())[:READABLE].strip("-")
     digest = hashlib.sha256(holder.encode()).hexdigest()[:32]  # names that differ in their case, or in signs
-    return "-".join(filter(None, (readable, digest))) + ".budget"
-
-
-def n_rows(data: Any) -> int | None:
-    """Return how many rows a holder has; None if that cannot be said.
-
-    Of a pair (X, y) these are X's, of a mapping of columns the shortest column's.
-    """
-    if isinstance(data, tuple) and len(data) == 2:
-        lengths = [n_rows(part) for part in data]
-        return None if None in lengths else min(length for length in lengths if length is not None)
-    if isinstance(data, dict):
-        return min((n_rows(column) or 0 for column in data.values()), default=0)
-    if isinstance(data, str | bytes) or not isinstance(data, Sized):
-        return None
-    try:
-        return len(data)
-    except TypeError:  # an array without an axis
-        return None
+    return "-".join(filter(None, (readable, digest))) + f".{kind}"

@@ -14,6 +14,7 @@ from tacit.models.definition import Definition
 from tacit.models.errors import ModelError
 from tacit.models.least_squares import OLS
 from tacit.models.poisson import poisson_sites
+from tacit.models.regression import GLM
 from tacit.models.sum import Sum
 from tacit.privacy.accounting import Charge
 from tacit.privacy.guarantee import Privacy
@@ -21,17 +22,20 @@ from tacit.protocols.invitation import (
     BUDGET_OF_OTHERS,
     BUDGET_OUT_OF_ORDER,
     BUDGET_SPENT,
+    COLUMN_NOT_ALLOWED,
     MODEL_NOT_ALLOWED,
     PRIVACY_REQUIRED,
     PROTOCOL_NOT_ALLOWED,
     REFUSALS,
     TOO_FEW_HOLDERS,
     TOO_FEW_ROWS,
+    TOO_MANY_NUMBERS,
 )
 from tacit.protocols.pairwise_masking import PairwiseMasking
 from tacit.protocols.ring_paillier import RingPaillier
 from tacit.records.errors import BudgetError, PolicyError, RecordError
-from tacit.records.policy import Policy, budget_file, n_rows
+from tacit.records.policy import Policy, state_file
+from tacit.records.table import n_rows
 
 PRIVACY = Privacy(1.0, 1e-5, clip=1.0)
 ROWS = np.arange(10.0)
@@ -193,12 +197,12 @@ NAMES = [
 
 
 def test_budget_files_are_safe_and_different_for_every_name() -> None:
-    files = [budget_file(name) for name in NAMES]
+    files = [state_file(name, "budget") for name in NAMES]
     assert len({file.lower() for file in files}) == len(NAMES)
     assert all(
         file.isascii() and "/" not in file and len(file) <= 100 and file[0].isalnum() for file in files
     )
-    assert budget_file("site-1").startswith("site-1-")
+    assert state_file("site-1", "budget").startswith("site-1-")
 
 
 def test_a_relative_folder_is_the_one_of_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,10 +222,59 @@ def test_a_relative_folder_is_the_one_of_now(tmp_path: Path, monkeypatch: pytest
         ({"privacy": "yes"}, "optional"),
         ({"epsilon": 1.0}, "the folder"),
         ({"epsilon": 1.0, "delta": 1e-5}, "the folder"),
-        ({"folder": "."}, "takes epsilon"),
+        ({"approval": "every-run"}, "approvals take the folder"),
+        ({"approval": "always"}, "approval is one of never"),
+        ({"set_changes": -1}, "set_changes is a whole number"),
+        ({"maximum_queries": 1.0}, "maximum_queries is a whole number"),
+        ({"parameters_per_row": 0}, "parameters_per_row is"),
+        ({"columns": "x"}, r"columns=\['x'\]"),
         ({"unit": "row"}, "protects one of"),
     ],
 )
 def test_what_is_no_rule_is_refused(rules: dict[str, Any], problem: str) -> None:
     with pytest.raises(PolicyError, match=problem):
         Policy(**rules)
+
+
+TABLE = pd.DataFrame({"y": [1.0, 2.0], "x": [0.5, 0.25], "income": [1e5, 2e5]})
+SHOWN = Policy(columns=["y", "x"])
+HIDDEN: dict[str, Any] = {
+    "term": OLS("y ~ income"),
+    "response": OLS("income ~ x"),
+    "backticks": OLS("y ~ x + `income`"),
+    "quoted": OLS('y ~ x + I(0 * Q("income"))'),
+    "transform": OLS("y ~ x + center(income)"),
+    "interaction": OLS("y ~ x:income"),
+    "factor": OLS("y ~ C(income)"),
+    "offset": GLM("y ~ x", "poisson", offset="income"),
+    "offset in the formula": GLM("y ~ x + offset(income)", "poisson"),
+    "weights": OLS("y ~ x", weights="1 / income"),
+    "two responses": GLM("cbind(y, income) ~ x", "binomial"),
+}
+
+
+@pytest.mark.parametrize("model", HIDDEN.values(), ids=HIDDEN)
+def test_a_column_that_is_not_allowed_is_refused_wherever_it_stands(model: Any) -> None:
+    check(SHOWN, OLS("y ~ x"), TABLE)
+    assert reason(SHOWN, model, TABLE) == COLUMN_NOT_ALLOWED
+
+
+def test_no_function_is_shown_another_column() -> None:
+    check(SHOWN, Sum(len), TABLE)
+    assert list(SHOWN.visible(TABLE)) == ["y", "x"]
+    assert SHOWN.visible({"x": ROWS, "income": ROWS}).keys() == {"x"}
+    assert Policy().visible(TABLE) is TABLE
+
+
+def test_rows_without_names_of_columns_are_refused() -> None:
+    assert reason(SHOWN, Sum(len), ROWS) == COLUMN_NOT_ALLOWED
+
+
+def test_numbers_that_leave_are_counted_against_the_rows() -> None:
+    policy = Policy(parameters_per_row=0.5)
+    policy.check_size(Sum(len), {"sum": np.zeros(5)}, ROWS)
+    policy.check_size(OLS("y ~ x"), {"levels": np.zeros(999), "rows": np.zeros(2)}, ROWS)
+    for data in (ROWS, iter(ROWS)):  # rows that cannot be counted are none
+        with pytest.raises(PolicyError) as caught:
+            policy.check_size(Sum(len), {"sum": np.zeros((2, 2)), "levels": np.zeros(2)}, data)
+        assert caught.value.reason == TOO_MANY_NUMBERS
