@@ -6,6 +6,7 @@ import typer
 
 from .approve import approve
 from .attack import attack
+from .audit import audit
 from .demo import demo
 from .doctor import doctor
 from .join import join
@@ -32,5 +33,6 @@ app.command(name="run")(run)
 app.command(name="status")(status)
 app.command(name="attack")(attack)
 app.command(name="approve")(approve)
+app.command(name="audit")(audit)
 app.add_typer(models, name="models")
 app.add_typer(keys, name="keys")

@@ -166,8 +166,7 @@ def facts_of(invitation: Invitation) -> dict[str, Any]:
         "query": digest(invitation.query).hex(),
         "protocol": _protocol_of(invitation.protocol),
         "encoding": None if invitation.encoding is None else described(invitation.encoding),
-        # One who asks through a convener knows no holders.
-        **({} if isinstance(invitation.protocol, Commission) else _parties_of(invitation)),
+        **_parties_of(invitation),
     }
 
 
@@ -183,8 +182,11 @@ def _parties_of(invitation: Invitation) -> dict[str, Any]:
         roster = roster_of(invitation)
     except SetupError:  # no roster: refused
         return {}
+    known = {"to": roster.asker or roster.coordinator, "adders": list(roster.adders)}
+    if isinstance(invitation.protocol, Commission):  # one who asks through a convener knows no holders
+        return known
     return {
-        "to": roster.asker or roster.coordinator,
+        **known,
         "roster": {
             "digest": roster.digest.hex(),
             "parties": {party.name: party.kind for party in roster.parties},

@@ -51,7 +51,7 @@ def check_log(
     leaves: list[bytes] = []
     missing = 1
     head = _head(objects, place)  # before the entries are counted: a writer may be at work
-    for number in _numbers(objects, place):
+    for number in numbers(objects, place):
         file = f"{place}/{number:08d}.json"
         if number > missing:
             yield Fault(f"{place}/{missing:08d}.json", "missing")
@@ -105,7 +105,8 @@ def _root(leaves: list[bytes], size: int) -> str | None:
     return root_of(leaves[:size]).hex() if 0 <= size <= len(leaves) else None
 
 
-def _numbers(objects: ObjectStore, place: str) -> list[int]:
+def numbers(objects: ObjectStore, place: str) -> list[int]:
+    """Return the numbers of the entries that are there, in order."""
     names = (file.removeprefix(f"{place}/") for file in objects.files() if file.startswith(f"{place}/"))
     found = (int(match[1]) for name in names if (match := NUMBERED.fullmatch(name)))
     return sorted(set(found))

@@ -12,14 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hidden import OTHER, HiddenHolders
 from in_process import COORDINATOR, SMALL, Network, Posted, ShortKeys
 from tacit.actors.data_holder import DataHolder
 from tacit.models.sum import Sum
 from tacit.privacy.guarantee import Privacy
 from tacit.protocols.errors import AbortedError, ProtocolError, RefusedError
 from tacit.protocols.invitation import RECORDS_OUT_OF_ORDER, REFUSALS, TOO_FEW_ROWS
+from tacit.protocols.key_agreement import Identity
 from tacit.protocols.pairwise_masking import PairwiseMasking
 from tacit.protocols.party import PartyId
+from tacit.records.audit import audit
 from tacit.records.ledger import PLACE, Ledger
 from tacit.records.policy import Policy
 
@@ -33,8 +36,8 @@ def run(act: Callable[[Network], Any], folder: Path, *, settles: bool = True, **
     """Let parties that keep ledgers do something."""
 
     async def within() -> Any:
-        asked = {"protocol": PairwiseMasking(), "holder": DataHolder, **options}
-        async with Network(ROWS, simulation=False, **asked) as network:
+        asked = {"data": ROWS, "protocol": PairwiseMasking(), "holder": DataHolder, **options}
+        async with Network(simulation=False, **asked) as network:
             keep_ledgers(network, folder)
             result = await act(network)
             if settles:
@@ -179,3 +182,42 @@ def test_a_party_that_stops_leaves_its_intention(tmp_path: Path) -> None:
         assert [entry["event"] for entry in entries(tmp_path, "b")] == ["intention"]
 
     run(act, tmp_path, settles=False)
+
+
+def test_the_ledgers_of_sums_refusals_and_losses_agree(tmp_path: Path) -> None:
+    async def act(network: Network) -> None:
+        await network.sum(total)
+        network.holders[PartyId("b")]._policy = Policy(minimum_rows=11)
+        with pytest.raises(RefusedError):
+            await network.sum(total)
+        await network.settle()
+        network.holders[PartyId("b")]._policy = Policy()
+        network.kill("b")
+        await network.sum(len, on_dropout="continue")
+
+    run(act, tmp_path, data={name: np.arange(10.0) for name in "abcd"}, settles=False)
+    found = audit([tmp_path / party for party in (*"abcd", COORDINATOR)])
+    assert found.ok, found.disagreements
+    assert {len(told) for told in found.sessions.values()} == {4, 5}
+
+
+def test_ledgers_agree_where_the_coordinator_does_not_know_the_holders(tmp_path: Path) -> None:
+    async def within() -> None:
+        async with HiddenHolders(ROWS) as network:
+            for name, party in network.parties.items():
+                ledger = Ledger(tmp_path / name, party.identity, study=STUDY)
+                setattr(party, "ledger" if name == COORDINATOR else "_ledger", ledger)
+            await network.run(Sum(total))
+            await network.settle()
+
+    asyncio.run(within())
+    everybody = [folder.name for folder in tmp_path.iterdir()]
+    found = audit([tmp_path / name for name in everybody])
+    assert found.ok, (found.disagreements, [chain.faults for chain in found.chains])
+    [told] = found.sessions.values()
+    assert told.keys() == set(everybody)
+    names = json.dumps({name: told[COORDINATOR].get(name) for name in ("roster", "over", "survivors")})
+    assert not any(f'"{holder}"' in names for holder in ROWS)
+    Ledger(tmp_path / "emptied", Identity(OTHER, "aggregator", os.urandom)).conclude(bytes(32), "refused", {})
+    without = audit([tmp_path / name for name in (COORDINATOR, "emptied")])
+    assert [one.said[OTHER] for one in without.disagreements] == ["no record"]
