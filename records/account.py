@@ -104,7 +104,7 @@ class Account:
         """
         if self._ledger is not None:
             self._ledger.intend(self._session, {**self._facts, "over": list(holders)})
-            self._intended = True
+            self._intended, self._facts = True, {}
 
     def end(self, outcome: Outcome, reason: str = "") -> None:
         """Write how it has ended; what cannot be written now is owed, and keeps the party from the next session."""

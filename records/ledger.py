@@ -1,8 +1,9 @@
 """A party's ledger: every session that it took part in, or refused, in a chain of entries that it has signed.
 
-Two entries a session. The *intention* is on disk before anything leaves from which, with others' help, a total could be
-had; the *outcome* follows when the session is over. A process that dies in between leaves the intention: what may have
-been released is on record, whenever the machine stops. A session of which nothing was released has an outcome alone.
+Two entries a session, each with what has become known since the one before. The *intention* is on disk before anything
+leaves from which, with others' help, a total could be had; the *outcome* follows when the session is over. A process
+that dies in between leaves the intention: what may have been released is on record, whenever the machine stops. A
+session of which nothing was released has an outcome alone.
 
 What cannot be written stops what it would tell of: without its intention nothing leaves; an outcome that could not be
 written is owed, and the party refuses until it is (`Ledger.check`).
@@ -60,7 +61,7 @@ class Ledger:
         }
         self._signer = PartySigner(identity)
         self._objects = FolderStore(folder)
-        self._log = Log(self._objects, PLACE, self._signer)
+        self._log = Log(self._objects, PLACE, self._signer, keeps_bodies=False)
         self._owed: list[Mapping[str, Any]] = []
         self._guard = threading.RLock()
 

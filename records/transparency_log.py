@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .canonical import canonical, parse_mapping
@@ -128,12 +128,17 @@ class Log:
         Its folder.
     key : Signer, optional
         What entries and heads are signed with; not needed to read.
+    keeps_bodies : bool
+        Whether `entries` says what is in them; otherwise a long log takes little memory.
     """
 
-    def __init__(self, objects: ObjectStore, place: str, key: Signer | None = None) -> None:
+    def __init__(
+        self, objects: ObjectStore, place: str, key: Signer | None = None, *, keeps_bodies: bool = True
+    ) -> None:
         self.place = place
         self._objects = objects
         self._key = key
+        self._keeps_bodies = keeps_bodies
         self._guard = threading.RLock()
         self._entries: list[Entry | None] = []  # those read so far; None for a damaged one
         self._leaves: list[bytes] = []
@@ -248,7 +253,7 @@ class Log:
                 raise RecordError(f"{self.address(number)} does not follow the entry before it")
         except RecordError as error:
             self._damages.setdefault(number, error)
-        self._entries.append(entry)
+        self._entries.append(entry if entry is None or self._keeps_bodies else replace(entry, body={}))
         self._leaves.append(leaf_hash(content))
         self._peaks.add(self._leaves[-1])
         return entry

@@ -72,9 +72,9 @@ def test_all_parties_have_the_same_session_on_record(tmp_path: Path) -> None:
         assert intention["over"] == ["a", "b", "c"]
     same = ("session", "study", "definition", "model", "step", "query", "protocol", "roster", "to", "arrays")
     for name in same:
-        [said] = {json.dumps(outcome[name]) for _, outcome in told.values()}
+        [said] = {json.dumps((intention | outcome)[name]) for intention, outcome in told.values()}
         assert said != "null"
-    assert told["a"][1]["arrays"] == [{"name": "sum", "dtype": "float64", "shape": []}]
+    assert told["a"][0]["arrays"] == [{"name": "sum", "dtype": "float64", "shape": []}]
     assert told[COORDINATOR][1]["survivors"] == ["a", "b", "c"]
 
 
