@@ -104,6 +104,21 @@ def test_the_same_columns_in_other_words_are_the_same_question(tmp_path: Path, m
     assert again.allows(invitation(SECOND, model, theta=3.0), dispensable=1)
 
 
+def test_a_training_with_another_seed_is_the_same_question(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from tacit.models.neural_network import NeuralNetwork  # noqa: PLC0415 - torch takes seconds
+
+    def network(seed: int) -> Any:
+        return NeuralNetwork(torch.nn.Linear(1, 1), "mse", rounds=1, target="y", features=["x"], seed=seed)
+
+    first, second = network(0), network(1)
+    assert first.definition.digest != second.definition.digest
+    release(memory(tmp_path, first, set_changes=0), invitation(FIRST, first))
+    again = memory(tmp_path, second, set_changes=0)
+    assert not again.allows(invitation(SECOND, second, lost="d", theta=2.0), dispensable=1)
+    assert columns_read_by(second) == frozenset({"x", "y"})
+
+
 def test_other_columns_are_another_question(tmp_path: Path) -> None:
     other = OLS("u ~ v")
     kept = memory(tmp_path, REGRESSION, other, set_changes=0)
