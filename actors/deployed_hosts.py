@@ -29,6 +29,7 @@ from ..protocols.invitation import MODEL_NOT_ALLOWED
 from ..protocols.party import AGGREGATOR, COORDINATOR, HOLDER
 from ..protocols.presence import CHALLENGE_BYTES, Agreement, check_presence, present
 from ..records.errors import PolicyError
+from ..records.ledger import Ledger
 from ..records.party_file import PartyFile
 from ..serialization.codec import Frame, decode, encode
 from ..serialization.errors import DecodeError
@@ -74,6 +75,9 @@ class DeployedHost(DispatchingHost):
 
     def _party(self) -> Party:
         raise NotImplementedError
+
+    def _ledger(self) -> Ledger:
+        return Ledger(self._file.ledger, self._file.identity, study=self._study.digest)
 
     async def start(self) -> dict[str, str]:
         """Pin the study's identities, look for the others, and go on looking; return who was not met, and why.
@@ -176,7 +180,13 @@ class DeployedHolder(HolderCalls, DeployedHost):
     def _party(self) -> DataHolder:
         file = self._file
         holder = DataHolder(
-            file.party.name, None, simulation=False, policy=file.policy, identity=file.identity
+            file.party.name,
+            None,
+            simulation=False,
+            policy=file.policy,
+            identity=file.identity,
+            ledger=self._ledger(),
+            releases=file.releases,
         )
         self._holders = [holder]
         return holder
@@ -211,9 +221,9 @@ class DeployedCoordinator(CoordinatorCalls, DeployedHost):
     """Runs the coordinator, with the repository beside it."""
 
     def _party(self) -> Coordinator:
-        self._coordinator = Coordinator(
-            self._file.party.name, finding.party(self._study.title, finding.REPOSITORY), self._file.identity
-        )
+        repository = finding.party(self._study.title, finding.REPOSITORY)
+        name, identity = self._file.party.name, self._file.identity
+        self._coordinator = Coordinator(name, repository, identity, ledger=self._ledger())
         return self._coordinator
 
     async def propose(self, definition: bytes) -> None:
@@ -260,7 +270,8 @@ class DeployedAggregator(DeployedHost):
     """Runs an aggregator."""
 
     def _party(self) -> Aggregator:
-        return Aggregator(self._file.party.name, self._file.identity)
+        limits = self._file.policy.limits(self._file.releases)
+        return Aggregator(self._file.party.name, self._file.identity, ledger=self._ledger(), limits=limits)
 
 
 def _message(header: bytes) -> object:

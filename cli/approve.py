@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -43,18 +42,20 @@ def approve(
         else:
             status: Literal["approved", "declined"] = "declined" if decline else "approved"
             _print([approvals.decide(digest.lower(), status)], as_json)
-    except (TacitError, OSError, ValueError, KeyError) as error:
+    except TacitError as error:
         Console(stderr=True).print(f"{type(error).__name__}: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
 
 
 def _approvals(party_file: Path) -> Approvals:
     from ..records.approvals import Approvals  # noqa: PLC0415
+    from ..records.party_file import PartyFile  # noqa: PLC0415
     from ..records.policy import state_file  # noqa: PLC0415
 
-    content = tomllib.loads(party_file.read_text())
-    state = party_file.parent / content["state"]
-    return Approvals(state / state_file(content["party"], "approvals"))
+    file = PartyFile.read(party_file)
+    return file.policy.approvals(file.party.name) or Approvals(
+        file.state / state_file(file.party.name, "approvals")
+    )
 
 
 def _print(requests: list[Request], as_json: bool) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,13 +57,13 @@ def audit(
 def _pinned(path: Path | None) -> Pinned | None:
     """Read the parties of a study."""
     from ..records.audit import Pinned  # noqa: PLC0415
+    from ..records.study import Study  # noqa: PLC0415
 
     if path is None:
         return None
-    octets = path.read_bytes()
-    content = tomllib.loads(octets.decode())
-    keys = {party["name"]: party["verify_key"] for party in content["party"]}
-    return Pinned(str(content["title"]), hashlib.sha256(octets).hexdigest(), keys)
+    study = Study.read(path)
+    keys = {party.name: party.verify_key.hex() for party in study.parties}
+    return Pinned(study.title, study.digest.hex(), keys)
 
 
 def _heads(path: Path | None) -> dict[str, Head]:

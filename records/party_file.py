@@ -101,6 +101,16 @@ class PartyFile:
     repository: RepositoryPlace | None
     ray: RayPlace
 
+    @property
+    def ledger(self) -> Path:
+        """The folder of the party's ledger."""
+        return self.state / "ledger"
+
+    @property
+    def releases(self) -> Path:
+        """The file in which the party remembers what it has released."""
+        return self.state / "releases"
+
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> PartyFile:
         """Read and check a party's file, and make its folder `state`; no row is read.
@@ -195,8 +205,7 @@ def _policy(table: Table, state: Path, study: Study) -> Policy:
     """Return the policy, its budget kept in `state`, and no laxer than the study's rules."""
     if "folder" in table:
         raise table.problem("the budget is kept in the folder `state` of this file: leave it out", "folder")
-    budget = {"folder": str(state)} if {"epsilon", "delta"} & table.content.keys() else {}
-    own = Table(table.file, table.name, {**table.content, **budget}).made(Policy)
+    own = Table(table.file, table.name, {**table.content, "folder": str(state)}).made(Policy)
     return replace(
         own,
         minimum_rows=max(own.minimum_rows, study.minimum_rows),

@@ -22,7 +22,7 @@ from .certificates import check_certificates
 from .errors import RecordError
 from .identity_file import fingerprint
 from .party_file import PartyFile
-from .policy import n_rows
+from .table import n_rows
 
 PACKAGES = ("tacit", "ray", "numpy", "phe", "msgpack", "cryptography")
 REACH_SECONDS = 3.0

@@ -58,6 +58,21 @@ def write_study(folder: Path, text: str | None = None) -> Path:
     return path
 
 
+def write_party(folder: Path, name: str, kind: str = "holder", rest: str = "") -> Path:
+    """Write a party's file, its identity, and the study and two rows beside it."""
+    if not (folder / "study.toml").exists():
+        write_study(folder)
+    write_identity(folder, name, kind)
+    (folder / "rows.csv").write_text("count,spray\n1,A\n2,B\n")
+    path = folder / f"{name}.toml"
+    data = '[data.sprays]\ncsv = "rows.csv"\n' if kind == "holder" else ""
+    path.write_text(
+        f'study = "study.toml"\nparty = "{name}"\nidentity = "{name}.identity"\nstate = "state"\n{data}{rest}'
+    )
+    path.chmod(0o600)
+    return path
+
+
 def write_identity(folder: Path, name: str, kind: str) -> Path:
     path = folder / f"{name}.identity"
     make_identity(path, name, kind, lambda n: secret_of(name)[:n])

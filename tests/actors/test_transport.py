@@ -126,7 +126,7 @@ def test_no_frame_waits_long_for_the_others(loop: asyncio.Runner, monkeypatch: p
 
 def test_frames_that_come_back_are_answered_together(loop: asyncio.Runner) -> None:
     process = Process()
-    process.answers = [(5, [("b", b"x", ()), ("c", b"y", ())])]
+    process.answers = [(5, [(B, b"x"), (C, b"y")])]
 
     async def scene() -> None:
         sending: list[asyncio.Future[bool]] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from studies import write_party
 from tacit.cli.app import app
 from tacit.models.least_squares import OLS
 from tacit.records.approvals import Approvals
@@ -20,12 +21,11 @@ DIGEST = MODEL.definition.digest.hex()
 
 @pytest.fixture
 def party_file(tmp_path: Path) -> Path:
-    (tmp_path / "state").mkdir()
+    file = write_party(tmp_path, "north")
+    (tmp_path / "state").mkdir(mode=0o700)
     approvals = Approvals(tmp_path / "state" / state_file("north", "approvals"))
     with pytest.raises(PolicyError):
         approvals.check(MODEL, "hub", b"")
-    file = tmp_path / "north.toml"
-    file.write_text('party = "north"\nstate = "state"\n')
     return file
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+from studies import identity_of, write_study
 from tacit.cli.app import app
-from tacit.protocols.key_agreement import Identity
 from tacit.records.ledger import PLACE, Ledger
 from typer.testing import CliRunner, Result
 
 PARTIES = {
-    name: Identity(name, kind, random.Random(name).randbytes)
-    for name, kind in (("hub", "coordinator"), ("north", "holder"))
+    name: identity_of(name, kind) for name, kind in (("coordinator", "coordinator"), ("north", "holder"))
 }
-FACTS: dict[str, Any] = {"to": "hub", "model": {"kind": "GLM [bold]", "digest": "e" * 64}}
+FACTS: dict[str, Any] = {"to": "coordinator", "model": {"kind": "GLM [bold]", "digest": "e" * 64}}
 
 
 @pytest.fixture
@@ -27,11 +25,7 @@ def folder(tmp_path: Path) -> Path:
         ledger = Ledger(tmp_path / name, identity)
         ledger.intend(bytes(32), {**FACTS, "over": ["north"]})
         ledger.conclude(bytes(32), "released", {**FACTS, "survivors": ["north"]})
-    parties = "".join(
-        f'[[party]]\nname = "{name}"\nverify_key = "{identity.public.verify_key.hex()}"\n'
-        for name, identity in PARTIES.items()
-    )
-    (tmp_path / "study.toml").write_text(f'title = "Sprays"\n{parties}')
+    write_study(tmp_path)
     return tmp_path
 
 
@@ -43,9 +37,9 @@ def run(folder: Path, *options: Any) -> Result:
 def test_ledgers_in_order_are_told_in_a_page(folder: Path) -> None:
     result = run(folder, "--study", folder / "study.toml", "--html", folder / "page.html")
     assert result.exit_code == 0, result.output
-    for text in ("Sprays", "2 ledgers are whole", "GLM [bold]", "north"):
+    for text in ("Insect sprays", "2 ledgers are whole", "GLM [bold]", "north"):
         assert text in result.output
-    assert "Sprays" in (folder / "page.html").read_text()
+    assert "Insect sprays" in (folder / "page.html").read_text()
 
 
 def test_a_changed_file_is_named_and_ends_with_status_1(folder: Path) -> None:
