@@ -38,7 +38,7 @@ def simulate(
     policy: Policy | Mapping[str, Policy] | None = None,
     on_dropout: Literal["fail", "continue"] = "fail",
     holders_per_actor: int | None = None,
-) -> Federation:
+) -> SimulatedFederation:
     """Start a federation on this machine: processes for the data holders, one for the coordinator.
 
     The holders' rows go to their process, and every number that leaves a holder goes out as a message of a

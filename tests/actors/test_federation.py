@@ -27,6 +27,7 @@ from ray._private import worker
 from tacit.actors import cluster
 from tacit.actors.errors import ClosedError
 from tacit.actors.events import Event, Iterated, Pass, Result
+from tacit.actors.simulated_federation import SimulatedFederation
 from tacit.models.errors import DataError
 from tacit.models.likelihood import MaximumLikelihood
 from tacit.models.poisson import poisson_nll, poisson_sites
@@ -45,7 +46,7 @@ FEW_MODELS = Policy(models=["Sum", "MaximumLikelihood"], minimum_holders=3)
 
 
 @pytest.fixture(scope="module")
-def federation(running_ray: str) -> Iterator[tacit.Federation]:
+def federation(running_ray: str) -> Iterator[SimulatedFederation]:
     """The defaults: keys of 3072 bits, masks in the ring."""
     with tacit.simulate(SITES) as federation:
         yield federation
@@ -404,7 +405,7 @@ def test_ledger_has_what_was_revealed_and_nothing_else(federation: tacit.Federat
     assert len({entry["session"] for entry in federation.ledger}) == len(federation.ledger)
 
 
-def test_every_run_has_its_log(federation: tacit.Federation) -> None:
+def test_every_run_has_its_log(federation: SimulatedFederation) -> None:
     def fails(rows: Any) -> float:
         raise ValueError(f"{SECRET}: {rows[0]}")
 
@@ -520,7 +521,7 @@ def test_folder_is_opened_again_by_another_federation(
     assert first.sum(len) == 40
 
 
-def test_temporary_folder_goes_with_the_federation(federation: tacit.Federation) -> None:
+def test_temporary_folder_goes_with_the_federation(federation: SimulatedFederation) -> None:
     assert federation.temporary is not None
     assert Path(federation.temporary.name).is_dir()
     assert "tacit-" in federation.temporary.name
