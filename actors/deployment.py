@@ -33,28 +33,20 @@ def connected(study: Study) -> Deployment:
     """Look up the parties of a study."""
     identifier = uuid.uuid4().hex
     cluster.join_ray(study.address, identifier)
-    try:
-        coordinator = _found(study.title, study.roster.coordinator)
-        repository = _found(study.title, finding.REPOSITORY)
-    except BaseException:
-        cluster.stop_ray(identifier)
-        raise
-    return Deployment(
+    federation = Deployment(
         Choice(study.protocol, Wish()),
         study.on_dropout,
         tuple(study.roster.holders),
-        {COORDINATOR: coordinator},
-        _repository=repository,
+        {},
         _identifier=identifier,
         study=study,
     )
-
-
-def _found(study: str, name: str) -> Any:
     try:
-        return finding.party(study, name)
-    except LookupError:
-        raise PeerUnreachableError(name, remedy="let it join: python -m tacit join") from None
+        _ = federation._coordinator, federation._open_repository()
+    except BaseException:
+        federation.close()
+        raise
+    return federation
 
 
 @dataclass
@@ -108,7 +100,7 @@ class Deployment(Federation):
     @property
     def absent(self) -> dict[str, str]:
         """Which parties the coordinator has not met, and why."""
-        return dict(self._get(self._parties[COORDINATOR].problems.remote(), COORDINATOR))
+        return dict(self._get(self._coordinator.problems.remote(), COORDINATOR))
 
     def restart(self) -> None:
         """Refuse: the parties are not the asker's to end.
@@ -125,6 +117,22 @@ class Deployment(Federation):
         if not self._closed:
             self._closed = True
             cluster.stop_ray(self._identifier)
+
+    # Looked up each time: a party that has joined anew has another process.
+
+    @property
+    def _coordinator(self) -> Any:
+        return self._found(self.study.roster.coordinator)
+
+    def _open_repository(self) -> Any:
+        self._ensure_open()
+        return self._found(finding.REPOSITORY)
+
+    def _found(self, name: str) -> Any:
+        try:
+            return finding.party(self.study.title, name)
+        except LookupError:
+            raise PeerUnreachableError(name, remedy="let it join: python -m tacit join") from None
 
     def _hosts(self) -> dict[str, Any]:
         """Look up who is there."""
@@ -143,7 +151,7 @@ class Deployment(Federation):
         protocol = self.choice.protocol_for(model, len(self.holders), encoding)
         terms = Terms(protocol, encoding, self.on_dropout, kept, needed=self.study.minimum_holders)
         check_encoding(protocol, encoding)
-        coordinator = self._parties[COORDINATOR]
+        coordinator = self._coordinator
         proposing = coordinator.propose.remote(definition.canonical)
         identifier = uuid.uuid4().hex
 

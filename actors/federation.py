@@ -300,7 +300,7 @@ class Federation:
             self._open_repository,
             self._get,
             self._await_remote,
-            lambda: self._parties[COORDINATOR],
+            lambda: self._coordinator,
             lambda: {name: host for name, host in self._hosts().items() if name in self.holders},
         )
 
@@ -353,6 +353,10 @@ class Federation:
         """Who invites the holders, and hands them the models."""
         return COORDINATOR
 
+    @property
+    def _coordinator(self) -> Any:
+        return self._parties[COORDINATOR]
+
     def _hosts(self) -> dict[str, Any]:
         """Return the host of each party that is there."""
         return self._parties
@@ -404,7 +408,7 @@ class Federation:
             yield
         except BaseException:
             if cluster.is_running():
-                self._parties[COORDINATOR].cancel.remote(computation.identifier)  # harmless if it is over
+                self._coordinator.cancel.remote(computation.identifier)  # harmless if it is over
             raise
 
     def _get(self, reference: Any, party: str) -> Any:

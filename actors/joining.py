@@ -2,8 +2,8 @@
 
 This process owns neither rows nor keys, and does not use Ray itself: Ray ends whoever uses it when it cannot reach its
 head. It keeps two others: ``ray start --block``, and one that makes the party's process and waits with it
-(`party_keeper`). When one of them ends, both are started anew, after a pause: so a machine that was cut off, or whose
-head was away, is there again by itself.
+(`party_keeper`). When the party's ends it is started anew, after a pause, and when Ray ends both are: so a machine that
+was cut off, or whose head was away, is there again by itself.
 """
 
 from __future__ import annotations
@@ -59,22 +59,33 @@ class Joining:
         check_secured(self.file)
         with _ended_by_signals():
             while True:
-                self._stay_once()
-                self.say({"event": "pause", "seconds": PAUSE_SECONDS})
-                time.sleep(PAUSE_SECONDS)
+                self._stay_with_ray()
+                self._pause()
 
-    def _stay_once(self) -> None:
-        with contextlib.ExitStack() as stack:
-            processes = {}
-            if self.file.ray.start:
-                processes["Ray"] = stack.enter_context(self._running("Ray", ray_command(self.file)))
-            keeper = [sys.executable, "-m", "tacit.actors.party_keeper", str(self.file.path)]
-            processes["party"] = stack.enter_context(self._running("party", keeper))
-            while all(process.poll() is None for process in processes.values()):
+    def _stay_with_ray(self) -> None:
+        """Start Ray, if that is to be done here, and keep the party's process until Ray ends."""
+        if not self.file.ray.start:
+            self._keep(None)
+            return
+        with self._running("Ray", ray_command(self.file)) as ray:
+            while ray.poll() is None:
+                self._keep(ray)
+                if ray.poll() is None:
+                    self._pause()
+            self.say({"event": "ended", "process": "Ray", "code": ray.returncode})
+
+    def _keep(self, ray: subprocess.Popen[str] | None) -> None:
+        """Keep the party's process until it, or Ray, ends."""
+        command = [sys.executable, "-m", "tacit.actors.party_keeper", str(self.file.path)]
+        with self._running("party", command) as keeper:
+            while keeper.poll() is None and (ray is None or ray.poll() is None):
                 time.sleep(LOOK_SECONDS)
-            for name, process in processes.items():
-                if process.poll() is not None:
-                    self.say({"event": "ended", "process": name, "code": process.returncode})
+            if keeper.poll() is not None:
+                self.say({"event": "ended", "process": "party", "code": keeper.returncode})
+
+    def _pause(self) -> None:
+        self.say({"event": "pause", "seconds": PAUSE_SECONDS})
+        time.sleep(PAUSE_SECONDS)
 
     @contextlib.contextmanager
     def _running(self, name: str, command: list[str]) -> Iterator[subprocess.Popen[str]]:

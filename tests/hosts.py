@@ -152,14 +152,18 @@ class Host:
         """Have everything that leaves it take so much longer."""
         self.run("tc", "qdisc", "replace", "dev", "eth0", "root", "netem", "delay", f"{milliseconds}ms")
 
+    def command(self, *command: str) -> list[str]:
+        """Return what runs a command on it."""
+        return [*_in(str(self.inside)), *command]
+
     def run(self, *command: str) -> str:
         """Run a command on it to its end."""
-        return run(*_in(str(self.inside)), *command)
+        return run(*self.command(*command))
 
     def start(self, *command: str, log: IO[str], **environment: str) -> subprocess.Popen[str]:
         """Start a command on it, that writes to a log."""
         process = subprocess.Popen(
-            [*_in(str(self.inside)), *command],
+            self.command(*command),
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -1,0 +1,226 @@
+"""Studies over several hosts: tokens and TLS on, one machine a party, and what may happen to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hosts
+import pytest
+from deployments import COORDINATOR, Analyst, Deployed, deploy
+from tacit.models.likelihood import MaximumLikelihood
+from tacit.models.poisson import poisson_nll, poisson_sites
+from tacit.models.total import pooled
+from tacit.records.audit import audit
+from tacit.records.certificates import environment
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.faults,
+    pytest.mark.skipif(bool(hosts.obstacle()), reason=hosts.obstacle() or "there can be hosts"),
+]
+
+SITES = poisson_sites()
+POISSON = """\
+model = "MaximumLikelihood"
+nll = "tacit.models.poisson:poisson_nll"
+data = "rows"
+start = {lambda = 5.0}
+bounds = {lambda = [0.0, inf]}"""
+POLICY = 'importable = ["tacit.models.poisson:poisson_nll"]\nset_changes = 100'
+STATED_SECONDS = 10.0
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """Four holders and a coordinator."""
+    folder = tmp_path_factory.mktemp("study")
+    counts = {name: [int(count) for count in of] for name, of in SITES.items()}
+    counts["site-4"] = [9, 11]
+    rows = {name: "count\n" + "".join(f"{count}\n" for count in of) for name, of in counts.items()}
+    with hosts.network(folder) as network:
+        made = deploy(network, folder, rows, POISSON, policy=POLICY, rules='on_dropout = "continue"')
+        made.start()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def analyst(deployed: Deployed) -> Iterator[Analyst]:
+    asking = deployed.analyst()
+    yield asking
+    asking.process.kill()
+    asking.process.communicate()
+
+
+@pytest.fixture(autouse=True)
+def all_there(deployed: Deployed, analyst: Analyst) -> None:
+    deployed.wait_until_all_are_met(analyst)
+
+
+def estimate(*names: str) -> float:
+    """What the pooled rows of some holders give."""
+    parts = [*(SITES[name] for name in names if name in SITES), *([[9, 11]] if "site-4" in names else [])]
+    model = MaximumLikelihood(poisson_nll, start={"lambda": 5.0}, bounds={"lambda": (0, None)})
+
+    async def last() -> Any:
+        async for end in model.iterate(pooled(model, parts)):
+            fit = end
+        return fit
+
+    return float(asyncio.run(last()).params["lambda"])
+
+
+def process_of(deployed: Deployed, name: str, title: str = "Deployed") -> list[int]:
+    """Processes of a party, as the machine under all hosts numbers them."""
+    found = []
+    inside = os.readlink(f"/proc/{deployed.host(name).inside}/ns/pid")
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                same = os.readlink(entry / "ns" / "pid") == inside
+                if same and title in (entry / "cmdline").read_text():
+                    found.append(int(entry.name))
+            except OSError:  # it has just ended
+                continue
+    return found
+
+
+def check(answer: dict[str, Any], *lost: str) -> None:
+    """An answer over the survivors, or a typed error, in time."""
+    assert answer["seconds"] < STATED_SECONDS
+    if "error" in answer:
+        assert answer["error"] in ("DropoutError", "AbortedError", "RefusedError", "PeerUnreachableError")
+        return
+    expected = estimate(*answer["survivors"])
+    if lost:  # Newton has gone on from where it stood
+        assert answer["params"] == pytest.approx([expected], rel=1e-9)
+    else:
+        assert answer["params"] == [expected]
+    assert not set(lost) & set(answer["survivors"])
+
+
+def ask_while(deployed: Deployed, analyst: Analyst, happens: Callable[[], None]) -> dict[str, Any]:
+    """Run the study while something happens."""
+    analyst.begin("run")
+    time.sleep(0.3)  # a run takes about a second
+    happens()
+    return analyst.end()
+
+
+def test_the_answer_has_the_bits_of_the_pooled_rows(analyst: Analyst) -> None:
+    answer = analyst.ask("run")
+    assert answer["survivors"] == [*SITES, "site-4"]
+    check(answer)
+
+
+def test_a_holder_that_is_cut_off_is_lost_and_comes_back(deployed: Deployed, analyst: Analyst) -> None:
+    host = deployed.host("site-2")
+    check(ask_while(deployed, analyst, host.cut_off), "site-2")
+    host.plug_in()
+    deployed.wait_until_all_are_met(analyst)
+    check(analyst.ask("run"))
+
+
+def test_a_holder_that_freezes_is_lost_and_comes_back(deployed: Deployed, analyst: Analyst) -> None:
+    [process] = process_of(deployed, "site-3")
+    check(ask_while(deployed, analyst, lambda: os.kill(process, signal.SIGSTOP)), "site-3")
+    os.kill(process, signal.SIGCONT)
+    deployed.wait_until_all_are_met(analyst)
+    check(analyst.ask("run"))
+
+
+def test_a_holder_that_is_killed_joins_again_by_itself(deployed: Deployed, analyst: Analyst) -> None:
+    [process] = process_of(deployed, "site-1")
+    check(ask_while(deployed, analyst, lambda: os.kill(process, signal.SIGKILL)), "site-1")
+    deployed.wait_until_all_are_met(analyst)
+    check(analyst.ask("run"))
+
+
+def test_a_machine_that_crashes_is_back_when_it_is_started(deployed: Deployed, analyst: Analyst) -> None:
+    host = deployed.host("site-4")
+    check(ask_while(deployed, analyst, host.crash), "site-4")
+    host.boot()
+    deployed.join("site-4")
+    deployed.wait_until_all_are_met(analyst)
+    check(analyst.ask("run"))
+
+
+def test_a_coordinator_that_is_killed_joins_again_by_itself(deployed: Deployed, analyst: Analyst) -> None:
+    version = analyst.ask("save", name="rate")["version"]
+    [process] = process_of(deployed, COORDINATOR, "DeployedCoordinator")
+    answer = ask_while(deployed, analyst, lambda: os.kill(process, signal.SIGKILL))
+    assert answer.get("error", "PeerUnreachableError") == "PeerUnreachableError"
+    assert answer["seconds"] < STATED_SECONDS
+    deployed.wait_for(lambda: analyst.ask("absent").get("absent") == {})
+    check(analyst.ask("run"))
+    assert analyst.ask("save", name="rate")["version"] == version + 1  # nothing was lost
+    assert analyst.ask("verify")["verified"]
+
+
+STRANGER = """
+import os, sys, ray
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False)
+    print("in", ray.nodes())
+except BaseException as error:
+    print("out", type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize("has", ["nothing", "the token", "the certificates"])
+def test_a_stranger_gets_nothing(deployed: Deployed, has: str) -> None:
+    variables = environment(deployed.folder / "site-1" / "certificates")
+    known = {"nothing": "none", "the token": "RAY_AUTH", "the certificates": "RAY_(USE_)?TLS"}[has]
+    given = {name: value for name, value in variables.items() if re.match(known, name)}
+    stranger = subprocess.run(
+        deployed.host("site-1").command(
+            "timeout", "-k", "1", "20", sys.executable, "-c", STRANGER, deployed.address
+        ),
+        env={**os.environ, "RAY_AUTH_MODE": "disabled", **given},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "in" not in stranger.stdout.split()
+    assert stranger.returncode in (0, 1, 124, 137)
+
+
+def test_the_network_sees_no_plaintext(deployed: Deployed, analyst: Analyst, tmp_path: Path) -> None:
+    with hosts.wiretap(deployed.network, tmp_path / "trace"):
+        answer = analyst.ask("run")
+    check(answer)
+    heard = b"".join(path.read_bytes() for path in tmp_path.glob("trace.*"))
+    assert len(heard) > 100_000
+    for text in ("MaximumLikelihood", "poisson_nll", "PairwiseMasking", "Sealed", "site-2", "lambda"):
+        assert text.encode() not in heard
+    assert (deployed.folder / "site-2" / "certificates" / "token").read_bytes().strip() not in heard
+
+
+def test_the_ledgers_agree(deployed: Deployed) -> None:
+    ledgers = [str(deployed.folder / name / "state" / "ledger") for name in deployed.network.hosts]
+    found = audit(ledgers)
+    assert not found.disagreements, found.disagreements
+    assert all(not chain.faults for chain in found.chains)
+
+
+def test_a_study_that_differs_by_a_byte_is_refused(deployed: Deployed, analyst: Analyst) -> None:
+    study = deployed.study("site-4")
+    agreed = study.read_bytes()
+    deployed.leave("site-4")
+    study.write_bytes(agreed.replace(b"Insect sprays", b"Insect sprays", 1) + b"# one more byte\n")
+    deployed.join("site-4")
+    refused = "another study file"
+    deployed.wait_for(lambda: refused in analyst.ask("absent")["absent"].get("site-4", ""))
+    check(analyst.ask("run"), "site-4")
+    deployed.leave("site-4")
+    study.write_bytes(agreed)
+    deployed.join("site-4")
+    deployed.wait_until_all_are_met(analyst)

@@ -1,0 +1,222 @@
+"""A study over hosts: its files, its parties on their machines, and somebody who asks."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hosts import Host, Network
+from studies import parties_text, study_text, write_identity
+from tacit.records.certificates import make_cluster
+
+READY_SECONDS = 150.0
+LOOK_SECONDS = 0.1
+COORDINATOR = "coordinator"
+
+# Asks again and again, on the coordinator's machine; one line of JSON for each line that it reads.
+ANALYST = """
+import json, sys, time, warnings
+import tacit
+warnings.simplefilter("ignore")
+with tacit.connect(sys.argv[1]) as federation:
+    print(json.dumps({"connected": True}), flush=True)
+    for line in sys.stdin:
+        began, asked = time.monotonic(), json.loads(line)
+        try:
+            if asked["do"] == "run":
+                fit = federation.run()
+                found = {"params": fit.params.tolist(), "survivors": list(fit.survivors)}
+            elif asked["do"] == "save":
+                found = {"version": federation.repository.save(federation.run(), asked["name"])}
+            elif asked["do"] == "verify":
+                found = {"verified": federation.repository.verify().ok}
+            else:
+                found = {"absent": federation.absent}
+        except tacit.TacitError as error:
+            found = {"error": type(error).__name__, "message": str(error)}
+        print(json.dumps({**found, "seconds": time.monotonic() - began}), flush=True)
+"""
+
+
+@dataclass
+class Analyst:
+    """Who asks, in a process of its own."""
+
+    process: subprocess.Popen[str]
+    answers: int
+
+    def ask(self, do: str, seconds: float = 60.0, **what: Any) -> dict[str, Any]:
+        """Ask, and wait for the answer."""
+        self.begin(do, **what)
+        return self.end(seconds)
+
+    def begin(self, do: str, **what: Any) -> None:
+        """Ask."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do, **what}) + "\n")
+        self.process.stdin.flush()
+
+    def end(self, seconds: float = 60.0) -> dict[str, Any]:
+        """Wait for an answer."""
+        assert self.process.stdout is not None
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            if select.select([self.process.stdout], [], [], 0.2)[0]:
+                line = self.process.stdout.readline()
+                if line.startswith("{"):
+                    answer: dict[str, Any] = json.loads(line)
+                    return answer
+                if not line:
+                    break
+        raise AssertionError(f"no answer in {seconds} s")
+
+
+@dataclass
+class Deployed:
+    """The parties of a study, each on a host of its own.
+
+    Attributes
+    ----------
+    network : Network
+    folder : Path
+        Of everything; each party has a folder in it.
+    """
+
+    network: Network
+    folder: Path
+    joins: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+
+    def host(self, name: str) -> Host:
+        return self.network.hosts[name]
+
+    def study(self, name: str = COORDINATOR) -> Path:
+        return self.folder / name / "study.toml"
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def join(self, name: str) -> None:
+        """Have a party join on its host."""
+        with self.log(name).open("w") as log:
+            command = [
+                sys.executable,
+                "-m",
+                "tacit",
+                "join",
+                str(self.folder / name / "party.toml"),
+                "--json",
+            ]
+            self.joins[name] = self.host(name).start(*command, log=log)
+
+    def leave(self, name: str) -> None:
+        """End a party's command, as Ctrl-C does."""
+        self.joins[name].terminate()
+        self.joins[name].wait()
+
+    @property
+    def address(self) -> str:
+        """Of Ray's head."""
+        return f"{self.host(COORDINATOR).address}:6379"
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What a party has said so far."""
+        lines = self.log(name).read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def wait_for(self, what: Callable[[], bool], seconds: float = READY_SECONDS) -> float:
+        """Wait until something is so; return how long it took."""
+        began = time.monotonic()
+        while not what():
+            assert time.monotonic() - began < seconds, {
+                name: self.events(name)[-4:] for name in self.network.hosts
+            }
+            time.sleep(LOOK_SECONDS)
+        return time.monotonic() - began
+
+    def is_ready(self, name: str) -> bool:
+        return any(event["event"] == "ready" for event in self.events(name))
+
+    def start(self) -> None:
+        """Have all parties join, and wait until they are there."""
+        for name in self.network.hosts:
+            self.join(name)
+        self.wait_for(lambda: all(map(self.is_ready, self.network.hosts)))
+
+    def analyst(self) -> Analyst:
+        """Connect on the coordinator's machine."""
+        process = subprocess.Popen(
+            self.host(COORDINATOR).command(sys.executable, "-c", ANALYST, str(self.study())),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        analyst = Analyst(process, 0)
+        assert analyst.end(90.0) == {"connected": True}
+        return analyst
+
+    def wait_until_all_are_met(self, analyst: Analyst, seconds: float = 90.0) -> float:
+        """Wait until the coordinator has met every party."""
+        return self.wait_for(lambda: analyst.ask("absent")["absent"] == {}, seconds)
+
+
+def deploy(
+    network: Network,
+    folder: Path,
+    rows: Mapping[str, str],
+    analysis: str,
+    protocol: str = 'name = "PairwiseMasking"',
+    policy: str = "",
+    rules: str = "",
+    sources: Mapping[str, str] | None = None,
+) -> Deployed:
+    """Write the files of a study over new hosts: a coordinator, and holders of rows as CSV.
+
+    Parameters
+    ----------
+    rows : mapping of str to str
+        Each holder's CSV file.
+    analysis, protocol, rules : str
+        Tables of the study.
+    policy : str
+        Of every party.
+    sources : mapping of str to str, optional
+        The table of another source, by holder.
+    """
+    kinds = {COORDINATOR: "coordinator", **dict.fromkeys(rows, "holder")}
+    hosts = {name: network.host(name) for name in kinds}
+    certificates = folder / "authority"
+    certificates.mkdir(mode=0o700)
+    make_cluster(certificates, {name: [host.address] for name, host in hosts.items()}, os.urandom)
+    study = study_text(
+        parties=parties_text(list(kinds.items())),
+        protocol=protocol,
+        analysis=analysis,
+        address=f"{hosts[COORDINATOR].address}:6379",
+        rest=f"[rules]\n{rules}\n",
+    )
+    for name, kind in kinds.items():
+        place = folder / name
+        place.mkdir(mode=0o700)
+        (place / "study.toml").write_text(study)
+        write_identity(place, name, kind)
+        source = (sources or {}).get(name, 'csv = "rows.csv"')
+        data = ""
+        if kind == "holder":
+            data = f"[data.rows]\n{source}\n"
+            (place / "rows.csv").write_text(rows[name])
+        (certificates / name).rename(place / "certificates")
+        (place / "party.toml").write_text(
+            f'study = "study.toml"\nparty = "{name}"\nidentity = "{name}.identity"\nstate = "state"\n{data}'
+            f'[policy]\n{policy}\n[ray]\nip = "{hosts[name].address}"\ncertificates = "certificates"\n'
+        )
+        for file in ("study.toml", "party.toml"):
+            (place / file).chmod(0o600)
+    return Deployed(network, folder)
