@@ -29,7 +29,6 @@ from ..protocols.invitation import MODEL_NOT_ALLOWED
 from ..protocols.party import AGGREGATOR, COORDINATOR, HOLDER
 from ..protocols.presence import CHALLENGE_BYTES, Agreement, check_presence, present
 from ..records.errors import PolicyError
-from ..records.ledger import Ledger
 from ..records.party_file import PartyFile
 from ..serialization.codec import Frame, decode, encode
 from ..serialization.errors import DecodeError
@@ -44,6 +43,7 @@ from .events import Event
 from .holder_host import HolderCalls
 from .party import Party
 from .question import as_asked
+from .telemetry import MeasuredLedger, log_to
 from .transport import Peer
 
 SEEK_SECONDS = 2.0  # between two looks for a party that is not there
@@ -66,6 +66,7 @@ class DeployedHost(DispatchingHost):
 
     def __init__(self, path: str) -> None:
         self._file = PartyFile.read(Path(path))
+        log_to(self._file.state, self._file.party.name)
         self._study = self._file.study
         self._agreement = Agreement(self._study.digest, version("tacit"))
         self._problems: dict[str, str] = {}  # why a party is not met
@@ -76,8 +77,8 @@ class DeployedHost(DispatchingHost):
     def _party(self) -> Party:
         raise NotImplementedError
 
-    def _ledger(self) -> Ledger:
-        return Ledger(self._file.ledger, self._file.identity, study=self._study.digest)
+    def _ledger(self) -> MeasuredLedger:
+        return MeasuredLedger(self._file.ledger, self._file.identity, study=self._study.digest)
 
     async def start(self) -> dict[str, str]:
         """Pin the study's identities, look for the others, and go on looking; return who was not met, and why.

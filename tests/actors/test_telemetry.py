@@ -1,0 +1,84 @@
+"""Metrics and logs of a party: what is counted, and that no value is told."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from studies import identity_of
+from tacit.actors import telemetry
+from tacit.actors.telemetry import MeasuredLedger, log_to
+
+IDENTITY = identity_of("north", "holder")
+SECRET = "private row 17"
+
+
+class Meter:
+    """Takes what a metric of Ray takes."""
+
+    found: ClassVar[dict[str, list[tuple[Any, ...]]]] = {}
+
+    def __init__(self, name: str, description: str, **_: Any) -> None:
+        self.seen = self.found[name] = []
+
+    def inc(self, value: float = 1.0, *, tags: dict[str, str]) -> None:
+        self.seen.append((value, tags))
+
+    def observe(self, value: float, *, tags: dict[str, str]) -> None:
+        self.seen.append((value, tags))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MeasuredLedger:
+    for name in ("Counter", "Histogram"):
+        monkeypatch.setattr(telemetry, name, Meter)
+    return MeasuredLedger(tmp_path, IDENTITY)
+
+
+def test_sessions_are_counted_by_outcome_with_bytes_and_seconds(ledger: MeasuredLedger) -> None:
+    ledger.intend(bytes(32), {"over": ["north"]})
+    ledger.conclude(bytes(32), "released", {"reason": "", "bytes_sent": 120})
+    ledger.conclude(b"1" * 32, "refused", {"reason": "its policy does not allow this model", "bytes_sent": 0})
+    released, refused = Meter.found["tacit_sessions"]
+    assert released == (1.0, {"party": "north", "outcome": "released", "reason": ""})
+    assert refused[1]["reason"] == "its policy does not allow this model"
+    assert Meter.found["tacit_bytes_sent"] == [(120.0, {"party": "north"})]
+    [(seconds, _)] = Meter.found["tacit_session_seconds"]
+    assert 0 <= seconds < 60
+
+
+def test_the_ledger_has_every_session_that_is_counted(ledger: MeasuredLedger) -> None:
+    ledger.conclude(bytes(32), "ended", {"reason": "DropoutError"})
+    assert ledger.head.size == 1
+
+
+@pytest.fixture
+def package() -> Iterator[logging.Logger]:
+    package = logging.getLogger("tacit")
+    before = package.handlers[:], package.level, package.propagate
+    yield package
+    for handler in package.handlers[len(before[0]) :]:
+        handler.close()
+    package.handlers[:], package.propagate = before[0], before[2]
+    package.setLevel(before[1])
+
+
+def test_a_log_tells_where_an_exception_was_raised_and_not_what_it_says(
+    package: logging.Logger, tmp_path: Path
+) -> None:
+    log_to(tmp_path, "north")
+    try:
+        raise KeyError(SECRET)
+    except KeyError as error:
+        logging.getLogger("tacit.actors.data_holder").error("the contribution failed", exc_info=error)
+    text = (tmp_path / "log.jsonl").read_text()
+    line = json.loads(text)
+    assert (line["party"], line["level"], line["message"]) == ("north", "error", "the contribution failed")
+    assert line["exception"] == "KeyError"
+    assert "test_telemetry.py" in line["where"][0]
+    assert SECRET not in text
+    assert not package.propagate
