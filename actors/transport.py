@@ -146,7 +146,8 @@ class Peer:
         return all(await asyncio.gather(*calls))
 
     async def _call(self, frames: list[Posted], *buffers: NDArray[Any]) -> bool:
-        if self.handle is None:
+        handle = self.handle
+        if handle is None:
             return False
         self._has_called = True
         for retry in range(RETRIES):
@@ -154,17 +155,21 @@ class Peer:
             again, self._missed = retry > 0 or self._missed, False
             about = (self._here, confirmed, again, self._patient and not buffers)
             try:
-                answer: Answer | None = await self.handle.deliver.remote(about, frames, *buffers)
+                answer: Answer | None = await handle.deliver.remote(about, frames, *buffers)
             except ActorUnavailableError:
-                self._arrived += confirmed
-                self._missed = True  # for the next call to say, should this be the last attempt
-                await asyncio.sleep(FIRST_PAUSE * 2**retry)
+                if self.handle is handle:
+                    self._arrived += confirmed
+                    self._missed = True  # for the next call to say, should this be the last attempt
+                    await asyncio.sleep(FIRST_PAUSE * 2**retry)
             except RayError:
                 break
             else:
-                await self._take_back(answer)
+                if self.handle is handle:
+                    await self._take_back(answer)
                 return True
-        return False
+            if self.handle is not handle:
+                break
+        return self.handle is not handle  # that the last process is lost was told when the next one was met
 
     async def _take_back(self, answer: Answer | None) -> None:
         if answer is None:

@@ -382,3 +382,57 @@ def test_call_after_one_that_was_given_up_says_that_an_answer_may_be_lost(loop: 
 
     loop.run(scene())
     assert [again for _, _, again, _ in process.about[RETRIES:]] == [True, False]
+
+
+# A process that is met in place of another
+
+
+class Pending:
+    """A handle whose calls wait, until they fail as told."""
+
+    def __init__(self) -> None:
+        self.failing: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        self.deliver = self
+
+    def remote(self, *_: Any) -> asyncio.Future[Answer | None]:
+        return self.failing
+
+
+@pytest.mark.parametrize(
+    "failure", [ActorDiedError(), ActorUnavailableError("x", None)], ids=["dead", "away"]
+)
+def test_frame_to_a_process_that_was_replaced_is_no_loss_of_the_next(
+    failure: Exception, loop: asyncio.Runner
+) -> None:
+    """That the last one is lost was told as the next one was met; a second time it would be the next one's loss."""
+    lost: list[PartyId] = []
+
+    async def scene() -> None:
+        first, second = Pending(), Process()
+        peer = Peer(first, [A], 7, print, Underway(shared=False))
+        posting = asyncio.ensure_future(RayTransport({}, {A: peer}, lost.append).post(A, Frame(b"1")))
+        await asyncio.sleep(0.001)
+        peer.meet(second)
+        first.failing.set_exception(failure)
+        await posting
+        assert second.calls == []  # what was for the last one is not sent to the next
+
+    loop.run(scene())
+    assert lost == []
+
+
+def test_process_is_not_told_that_answers_of_the_last_have_arrived(loop: asyncio.Runner) -> None:
+    """It would take its own, of the same number, for confirmed, and not send them again."""
+
+    async def scene() -> None:
+        first, second = Pending(), Process()
+        peer = Peer(first, [A], 7, print, Underway(shared=False))
+        calling = asyncio.ensure_future(peer.send(A, Frame(b"1")))
+        await asyncio.sleep(0.001)
+        peer.meet(second)
+        first.failing.set_result((1, []))
+        await calling
+        await peer.send(A, Frame(b"2"))
+        assert [confirmed for _, confirmed, *_ in second.about] == [[]]
+
+    loop.run(scene())
