@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncGenerator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from ray.exceptions import RayError
 
@@ -26,7 +27,7 @@ from ..models.definition import Definition
 from ..models.errors import ModelError
 from ..protocols.errors import RefusedError, SetupError
 from ..protocols.invitation import MODEL_NOT_ALLOWED
-from ..protocols.party import AGGREGATOR, COORDINATOR, HOLDER
+from ..protocols.party import AGGREGATOR, COORDINATOR, HOLDER, PartyId
 from ..protocols.presence import CHALLENGE_BYTES, Agreement, check_presence, present
 from ..records.errors import PolicyError
 from ..records.party_file import PartyFile
@@ -70,8 +71,9 @@ class DeployedHost(DispatchingHost):
         self._study = self._file.study
         self._agreement = Agreement(self._study.digest, version("tacit"))
         self._problems: dict[str, str] = {}  # why a party is not met
-        self._found: dict[Peer, asyncio.Event] = {}
-        self._keeping: list[asyncio.Task[None]] = []
+        self._there: dict[Peer, asyncio.Event] = {}  # set as long as a party is met
+        self._proving: dict[Peer, asyncio.Lock] = {}
+        self._keeping: list[asyncio.Future[Any]] = []
         super().__init__([self._party()])
 
     def _party(self) -> Party:
@@ -90,12 +92,13 @@ class DeployedHost(DispatchingHost):
         """
         await asyncio.to_thread(self._load)
         self.pin([[party] for party in self._study.parties], [None] * len(self._study.parties))
-        self._found = {peer: asyncio.Event() for peer in self._peers.values()}
-        for peer in self._found:
+        self._there = {peer: asyncio.Event() for peer in self._peers.values()}
+        self._proving = {peer: asyncio.Lock() for peer in self._there}
+        for peer in self._there:
             self._lose(peer)
-        seeking = [asyncio.ensure_future(self._seek(peer)) for peer in self._found]
+        seeking = [asyncio.ensure_future(self._seek(peer)) for peer in self._there]
         await asyncio.wait(seeking, timeout=START_SECONDS)
-        self._keeping = [asyncio.ensure_future(self._keep(peer)) for peer in self._found]
+        self._keeping = [*seeking, *(asyncio.ensure_future(self._keep(peer)) for peer in self._there)]
         return dict(self._problems)
 
     async def leave(self) -> None:
@@ -114,11 +117,10 @@ class DeployedHost(DispatchingHost):
 
     async def greet(self, name: str) -> str:
         """Look at once for a party that says it is there; return why it is not met, or nothing."""
-        peer = next((peer for peer in self._found if name in peer.parties), None)
+        peer = next((peer for peer in self._there if name in peer.parties), None)
         if peer is None:
-            return "the study has no such party" if self._found else NOT_THERE
-        await self._seek(peer, greets=False)
-        return self._problems.get(name, "")
+            return "the study has no such party" if self._there else NOT_THERE
+        return await self._seek(peer, greets=False)
 
     async def problems(self) -> dict[str, str]:
         """Return which parties are not met, and why."""
@@ -126,53 +128,78 @@ class DeployedHost(DispatchingHost):
 
     # Inside
 
-    async def _seek(self, peer: Peer, *, greets: bool = True) -> None:
-        """Look for a party, have it prove who it is, and tell it of this one."""
+    async def _seek(self, peer: Peer, *, greets: bool = True) -> str:
+        """Look for a party, and tell it of this one; return why it is not met, or nothing."""
         (name,) = peer.parties
         (own,) = self._parties
         try:
+            handle = await self._proven(peer)
+            problem = await asyncio.wait_for(handle.greet.remote(own), ANSWER_SECONDS) if greets else ""
+            if problem not in ("", NOT_THERE):
+                raise SetupError(f"{name} does not take {own} for the party of its study: {problem}")
+        except (LookupError, RayError, OSError):  # among them a timeout
+            problem = NOT_THERE
+        except SetupError as error:
+            problem = str(error)
+        else:
+            if not problem and finding.is_same(peer.handle, handle):
+                self._take_in(peer)
+        if problem and not self._there[peer].is_set():  # it may have been met by its own greeting, meanwhile
+            if problem not in (NOT_THERE, self._problems.get(name)):
+                logger.warning("%s", problem)
+            self._problems[name] = problem
+        return problem
+
+    async def _proven(self, peer: Peer) -> Any:
+        """Find a party's process, have it prove that it is the party, and send to it from now on; return its handle."""
+        (name,) = peer.parties
+        async with self._proving[peer]:  # so that the process that is found last is the one that is kept
             handle = await asyncio.to_thread(finding.party, self._study.title, name)
             challenge = os.urandom(CHALLENGE_BYTES)
-            answer = await asyncio.wait_for(handle.present.remote(challenge), ANSWER_SECONDS)
-            check_presence(_message(answer), self._study.roster[name], self._agreement, challenge)
+            answer = await asyncio.wait_for(_answer_of(handle, challenge), ANSWER_SECONDS)
+            check_presence(answer, self._study.roster[name], self._agreement, challenge)
             if not finding.is_same(peer.handle, handle):
                 self._lose(peer)  # for sessions with the process that went by this name before
                 peer.meet(handle)
-            problem = await asyncio.wait_for(handle.greet.remote(own), ANSWER_SECONDS) if greets else ""
-            if problem == NOT_THERE:
-                raise LookupError(name)  # it is still starting
-            if problem:
-                raise SetupError(f"{name} does not take {own} for the party of its study: {problem}")
-        except (LookupError, RayError, TimeoutError):
-            self._problems[name] = NOT_THERE
-        except SetupError as error:
-            if self._problems.get(name) != str(error):
-                logger.warning("%s", error)
-            self._problems[name] = str(error)
-        else:
-            self._problems.pop(name, None)
-            for party in self._parties.values():
-                party.regain(name)
-            self._found[peer].set()
+            return handle
 
-    async def _keep(self, peer: Peer) -> None:
-        """Watch over a process and, when it is lost, look for it until it is there again."""
-        found = self._found[peer]
-        while True:
-            while not found.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(found.wait(), SEEK_SECONDS)
-                if not found.is_set():
-                    await self._seek(peer)
-            self.watch_over(peer)
-            found.clear()
-            await self.watching[peer]
-            self._problems[peer.parties[0]] = NOT_THERE
+    def _take_in(self, peer: Peer) -> None:
+        """Take note that a party is met: from now on it is watched over, and invited."""
+        (name,) = peer.parties
+        self._problems.pop(name, None)
+        if self._there[peer].is_set():
+            return
+        self.watch_over(peer)
+        for party in self._parties.values():
+            party.regain(name)
+        self._there[peer].set()
 
     def _lose(self, peer: Peer) -> None:
-        for party in self._parties.values():
-            for name in peer.parties:
-                party.lose(name)
+        """Tell the party of this process that another is gone, and have it looked for."""
+        super()._lose(peer)
+        self._problems.setdefault(peer.parties[0], NOT_THERE)
+        self._there[peer].clear()
+        watching = self.watching.get(peer)
+        if watching is not None:
+            watching.cancel()
+
+    def _unreached(self, here: Party, there: PartyId) -> None:
+        """Look anew for a party that no frame reaches, even if its process answers."""
+        self._lose(next(peer for peer in self._there if there in peer.parties))
+
+    async def _keep(self, peer: Peer) -> None:
+        """Look for a process until it is there, watch over it, and look again when it is lost."""
+        there = self._there[peer]
+        while True:
+            if there.is_set():
+                watching = self.watching[peer]
+                await asyncio.wait({watching})
+                if self.watching[peer] is watching:  # and no other process has been met meanwhile
+                    self._lose(peer)
+                continue
+            await self._seek(peer)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(there.wait(), SEEK_SECONDS)
 
 
 class DeployedHolder(HolderCalls, DeployedHost):
@@ -205,9 +232,7 @@ class DeployedHolder(HolderCalls, DeployedHost):
         try:
             asked = Definition.from_canonical(definition)
             if self._file.policy.models is None and asked != self._agreed:
-                return (
-                    MODEL_NOT_ALLOWED  # who names no models has agreed to that of the study, and to no other
-                )
+                return MODEL_NOT_ALLOWED  # who names no models has agreed to the study's, and to no other
             holder.hold_ready(asked.digest, await asyncio.to_thread(self._file.policy.model_of, asked))
         except PolicyError as error:
             logger.warning("declined a model: %s", error)
@@ -236,9 +261,10 @@ class DeployedCoordinator(CoordinatorCalls, DeployedHost):
             If some do not allow it.
         """
         peers = [peer for peer in self._peers.values() if self._is_living_holder(peer)]
-        answers = await asyncio.gather(
-            *(self._unless_lost(peer, peer.handle.propose.remote(definition)) for peer in peers)
-        )
+        with self.loading():
+            answers = await asyncio.gather(
+                *(self._unless_lost(peer, peer.handle.propose.remote(definition)) for peer in peers)
+            )
         refusals = {
             str(peer.parties[0]): (reason, "") for peer, reason in zip(peers, answers, strict=True) if reason
         }
@@ -275,10 +301,12 @@ class DeployedAggregator(DeployedHost):
         return Aggregator(self._file.party.name, self._file.identity, ledger=self._ledger(), limits=limits)
 
 
-def _message(header: bytes) -> object:
+async def _answer_of(handle: Any, challenge: bytes) -> object:
+    """Return what a process says to a challenge; None if that is no message, or nothing that a party would say."""
     try:
-        return decode(Frame(header, ()))
-    except DecodeError:
+        header = await handle.present.remote(challenge)
+        return decode(Frame(header, ())) if isinstance(header, bytes) else None
+    except (AttributeError, TypeError, DecodeError):  # an actor of another kind
         return None
 
 

@@ -85,7 +85,12 @@ class Host:
         here = {name: partial(self._take, name) for name in self._parties}
         there = {name: peer for peer in peers.values() for name in peer.parties}
         for party in self._parties.values():
-            party.pin(roster, RayTransport(here, there, party.lose), self._threads, self._underway)
+            party.pin(
+                roster,
+                RayTransport(here, there, partial(self._unreached, party)),
+                self._threads,
+                self._underway,
+            )
         self._peers = peers
         gc.collect()
         gc.freeze()  # what is imported by now stays: a collection in the middle of a pass looks at the rest only
@@ -130,6 +135,10 @@ class Host:
         await asyncio.gather(*(party.leave() for party in self._parties.values()))
         hurried.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _unreached(self, here: Party, there: PartyId) -> None:
+        """Note that a frame of a party could not be brought to another."""
+        here.lose(there)
 
     def _take(self, to: PartyId, frame: Frame) -> None:
         """Give a party a frame; whatever comes of it, the frames of the others go on."""

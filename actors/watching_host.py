@@ -73,31 +73,38 @@ class WatchingHost(Host):
         """Notice a process that dies (at once) or falls silent."""
         gone = asyncio.ensure_future(_ended(peer.handle))
         try:
-            while not gone.done():
-                answer = asyncio.ensure_future(_answers(peer.handle))
-                await self._silence_of(gone, answer)
-                if not answer.done() or not answer.result():
-                    answer.cancel()
-                    break
+            while not gone.done() and await self._is_heard(peer.handle, gone):
                 await asyncio.wait({gone}, timeout=PING_SECONDS)
         finally:
             gone.cancel()
+        self._lose(peer)
+
+    def _lose(self, peer: Peer) -> None:
+        """Tell every party here that those of a process are gone."""
         for party in peer.parties:
             for here in self._parties.values():
                 here.lose(party)
 
-    async def _silence_of(self, gone: asyncio.Future[None], answer: asyncio.Future[bool]) -> None:
-        """Wait for an answer, or the end of the process, as long as silence is borne.
+    async def _is_heard(self, handle: Any, gone: asyncio.Future[None]) -> bool:
+        """Whether a process answers a ping before it ends, and before its silence is borne no longer.
 
-        Counted in short waits and not by the clock: where the machine is too busy for those, it is for answers too.
+        That is counted in short waits and not by the clock: where the machine is too busy for those, it is for answers
+        too.
         """
+        answer = asyncio.ensure_future(_answers(handle))
         awaited: set[asyncio.Future[Any]] = {gone, answer}
         n_waits = 0
-        while n_waits * PING_SECONDS < (LOADING_SECONDS if self._n_loading else SILENCE_SECONDS):
-            done, _ = await asyncio.wait(awaited, timeout=PING_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if done:
-                return
-            n_waits += 1
+        try:
+            while n_waits * PING_SECONDS < (LOADING_SECONDS if self._n_loading else SILENCE_SECONDS):
+                done, _ = await asyncio.wait(
+                    awaited, timeout=PING_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if done:
+                    break
+                n_waits += 1
+            return answer.done() and answer.result()
+        finally:
+            answer.cancel()
 
 
 async def _ended(handle: Any) -> None:
