@@ -55,7 +55,7 @@ class Coordinator(Party):
         super().__init__(name, identity)
         self.ledger = ledger
         self.repository = repository
-        self._memories: dict[bytes, Any] = {}
+        self._memories: dict[bytes, tuple[Protocol[Any], Any]] = {}
         self.lost: set[PartyId] = set()
         self.summed: set[PartyId] = set()  # holders whose contributions are in some total that was revealed
         self.summed_sets: set[bytes] = set()  # likewise, as salted hashes, if it does not know holders
@@ -66,7 +66,7 @@ class Coordinator(Party):
 
     def memory_of(self, protocol: Protocol[Any]) -> Any:
         """Return what is kept between sums under a protocol with these options."""
-        return self._memories.setdefault(digest(protocol.options), protocol.memory())
+        return self._memories.setdefault(digest(protocol.options), (protocol, protocol.memory()))[1]
 
     async def compute(
         self, computation: str, model: Any, definition: bytes, terms: Terms
@@ -118,8 +118,10 @@ class Coordinator(Party):
         super().lose(party)
 
     def regain(self, party: PartyId) -> None:
-        """Invite a holder that is there again."""
+        """Invite a holder that is there again, and may have lost what it kept between sums."""
         self.lost.discard(party)
+        for protocol, memory in self._memories.values():
+            protocol.forget(memory, party)
 
     def record(self, revealed: dict[str, Any]) -> asyncio.Task[None]:
         """Have the repository note what was revealed; a task that outlives the computation."""

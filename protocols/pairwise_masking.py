@@ -316,6 +316,12 @@ class PairwiseMasking(Protocol[MaskingMemory]):
         """No epoch yet."""
         return MaskingMemory()
 
+    def forget(self, memory: MaskingMemory, party: PartyId) -> None:
+        """Go on with the present epoch without a holder that has lost its secrets."""
+        dealings = memory.dealings
+        if dealings is not None:
+            dealings.members = tuple(holder for holder in dealings.members if holder != party)
+
     async def fix_parameters(
         self, channel: Channel, opening: Opening, memory: MaskingMemory
     ) -> MaskingParameters:

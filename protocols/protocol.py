@@ -180,6 +180,9 @@ class Protocol(ABC, Generic[Memory]):
     def memory(self) -> Memory:
         """Return a party's empty memory."""
 
+    def forget(self, memory: Memory, party: PartyId) -> None:
+        """Have the coordinator's memory rest no longer on what another party kept: that begins anew, with nothing."""
+
     @property
     @abstractmethod
     def accepts(

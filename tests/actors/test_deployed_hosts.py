@@ -597,3 +597,25 @@ def test_studys_question_is_answered_over_all_rows(cluster: Cluster, loop: async
             assert result.value.nobs == 6
 
     loop.run(scene())
+
+
+def test_holder_that_restarts_between_two_questions_is_in_both(
+    cluster: Cluster, loop: asyncio.Runner
+) -> None:
+    """What the coordinator keeps from one sum to the next is not taken for what the new process has."""
+
+    async def scene() -> None:
+        async with cluster:
+            for name in ALL:
+                await cluster.join(name)
+            await until(lambda: not cluster.lost)
+            first = await ask(cluster)
+            await cluster.end("east")
+            await until(lambda: cluster.lost == {"east"})
+            await cluster.join("east")
+            await until(lambda: not cluster.lost and not any(map(cluster.problems, ALL)))
+            second = await ask(cluster)
+            assert second.survivors == first.survivors == ("north", "east", "south")
+            assert second.value.params.tolist() == first.value.params.tolist()
+
+    loop.run(scene())
