@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -57,6 +57,7 @@ class _OwnRay:
 
     def __init__(self) -> None:
         self.address = ""
+        self.asked_for = ""  # as a study has it: Ray may call it otherwise
         self.users: set[str] = set()
 
     def runs(self) -> bool:
@@ -119,7 +120,7 @@ def join_ray(address: str, user: str) -> None:
         If this process uses another Ray already.
     """
     if ray.is_initialized():
-        if ray.get_runtime_context().gcs_address != address:
+        if address not in (ray.get_runtime_context().gcs_address, _own.asked_for if _own.runs() else ""):
             raise SetupError(
                 "this process uses another Ray: shut that down, or connect from a process of its own"
             )
@@ -131,7 +132,7 @@ def join_ray(address: str, user: str) -> None:
                 f"Ray's head at {address}",
                 remedy=f"let this machine join first, with `python -m tacit join` ({_first_line(error)})",
             ) from None
-        _own.address = ray.get_runtime_context().gcs_address
+        _own.address, _own.asked_for = ray.get_runtime_context().gcs_address, address
         _own.users.clear()
     if _own.runs():
         _own.users.add(user)
@@ -203,7 +204,7 @@ def start_party(study: str, party: str, kind: str, path: str) -> Any:
         "namespace": NAMESPACE,
         "label_selector": _place_of(party),
     }
-    return ray.remote(**options)(HOSTS[kind]).remote(path)
+    return _made(party, lambda: ray.remote(**options)(HOSTS[kind]).remote(path))
 
 
 def start_deployed_repository(study: str, coordinator: str, place: RepositoryPlace) -> Any:
@@ -235,7 +236,16 @@ def start_deployed_repository(study: str, coordinator: str, place: RepositoryPla
             ("repository_key_file", place.repository_key_file),
         )
     }
-    return ray.remote(**options)(ModelRepository).remote(place.folder, **keys)
+    return _made(REPOSITORY, lambda: ray.remote(**options)(ModelRepository).remote(place.folder, **keys))
+
+
+def _made(party: str, make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except ValueError:  # the name is taken
+        raise SetupError(
+            f"another process goes by the name of {party}: it may be ending, or joined elsewhere"
+        ) from None
 
 
 def _place_of(party: str) -> dict[str, str]:

@@ -6,17 +6,21 @@ Ray reads certificates and token from the environment **when it is imported**, s
 from __future__ import annotations
 
 import os
+import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..protocols.errors import SetupError
-from ..records.certificates import check_certificates, environment
+from ..records.certificates import CA_CERTIFICATE, CERTIFICATE, KEY, check_certificates, environment
 from ..records.study import Study
+from .errors import PeerUnreachableError
 
 if TYPE_CHECKING:
     from .deployment import Deployment
 
+REACH_SECONDS = 5.0
 CERTIFICATES = "certificates"  # the folder's name, beside the study's file
 
 
@@ -58,9 +62,38 @@ def connect(
     if folder is not None:
         check_certificates(folder)
         _use(environment(folder))
+    _reach(agreed.address, folder)
     from .deployment import connected  # noqa: PLC0415 - which imports Ray
 
     return connected(agreed)
+
+
+def _reach(address: str, folder: Path | None) -> None:
+    """See whether Ray's head is there, with a certificate of the same authority: Ray itself would try for minutes.
+
+    Raises
+    ------
+    PeerUnreachableError, SetupError
+        If it is not, or has another.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS) as plain:
+            if folder is None:
+                return
+            context = ssl.create_default_context(cafile=folder / CA_CERTIFICATE)
+            context.load_cert_chain(folder / CERTIFICATE, folder / KEY)
+            with context.wrap_socket(plain, server_hostname=host.strip("[]")):
+                return
+    except ssl.SSLError as error:
+        raise SetupError(
+            f"Ray's head at {address} has no certificate of this study's authority ({error.reason}): it is another "
+            "cluster, or was started without TLS"
+        ) from None
+    except OSError as error:
+        raise PeerUnreachableError(
+            f"Ray's head at {address}", remedy=f"let the coordinator join first ({error.strerror or error})"
+        ) from None
 
 
 def _use(variables: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ from .transport import Peer
 SEEK_SECONDS = 2.0  # between two looks for a party that is not there
 ANSWER_SECONDS = 5.0
 START_SECONDS = 15.0
+SKEW_SECONDS = 60
 
 NOT_THERE = "not there yet"
 
@@ -115,6 +116,26 @@ class DeployedHost(DispatchingHost):
         (party,) = self._parties.values()
         return encode(present(party.identity, self._agreement, challenge, int(time.time()))).header
 
+    async def connect(self, introduced: Sequence[Sequence[bytes]], handles: Sequence[Any]) -> None:
+        """Refuse: the parties of a deployment are those of its study.
+
+        Raises
+        ------
+        SetupError
+            Always.
+        """
+        raise SetupError("a party of a deployment pins whom its study names, and nobody else")
+
+    async def install(self, definition: bytes, shared: list[Any]) -> None:
+        """Refuse: models come as definitions.
+
+        Raises
+        ------
+        SetupError
+            Always.
+        """
+        raise SetupError("a party of a deployment makes its models of definitions")
+
     async def greet(self, name: str) -> str:
         """Look at once for a party that says it is there; return why it is not met, or nothing."""
         peer = next((peer for peer in self._there if name in peer.parties), None)
@@ -157,7 +178,15 @@ class DeployedHost(DispatchingHost):
             handle = await asyncio.to_thread(finding.party, self._study.title, name)
             challenge = os.urandom(CHALLENGE_BYTES)
             answer = await asyncio.wait_for(_answer_of(handle, challenge), ANSWER_SECONDS)
-            check_presence(answer, self._study.roster[name], self._agreement, challenge)
+            presence = check_presence(answer, self._study.roster[name], self._agreement, challenge)
+            ahead = presence.seconds - int(time.time())
+            if abs(ahead) > SKEW_SECONDS:
+                logger.warning(
+                    "the clock of %s is %d s ahead of this machine's: have both set by NTP, as ledgers, "
+                    "certificates and tokens go by them",
+                    name,
+                    ahead,
+                )
             if not finding.is_same(peer.handle, handle):
                 self._lose(peer)  # for sessions with the process that went by this name before
                 peer.meet(handle)
@@ -216,6 +245,7 @@ class DeployedHolder(HolderCalls, DeployedHost):
             ledger=self._ledger(),
             releases=file.releases,
         )
+        holder.agreed = self._study.protocol.options
         self._holders = [holder]
         return holder
 
@@ -298,7 +328,10 @@ class DeployedAggregator(DeployedHost):
 
     def _party(self) -> Aggregator:
         limits = self._file.policy.limits(self._file.releases)
-        return Aggregator(self._file.party.name, self._file.identity, ledger=self._ledger(), limits=limits)
+        name, identity = self._file.party.name, self._file.identity
+        aggregator = Aggregator(name, identity, ledger=self._ledger(), limits=limits)
+        aggregator.agreed = self._study.protocol.options
+        return aggregator
 
 
 async def _answer_of(handle: Any, challenge: bytes) -> object:

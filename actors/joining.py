@@ -148,11 +148,11 @@ def ray_command(file: PartyFile) -> list[str]:
     head = file.party.kind == COORDINATOR
     where = ["--head", f"--port={port}"] if head else [f"--address={host}:{port}"]
     if head:
-        where.append("--include-dashboard=false")
+        where.append(f"--include-dashboard={str(file.ray.dashboard).lower()}")
     return [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
         *where,
-        f"--node-ip-address={file.ray.ip or '127.0.0.1'}",
+        *([] if file.ray.ip is None else [f"--node-ip-address={file.ray.ip}"]),
         f"--labels={LABEL}={file.party.name}",
     ]
 

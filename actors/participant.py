@@ -29,6 +29,7 @@ from ..records.release_memory import NO_LIMITS, Limits, ReleaseMemory
 from ..serialization.codec import digest
 from ..serialization.errors import DecodeError, TacitError
 from ..serialization.link_messages import Sealed
+from ..serialization.schema import Message
 from ..serialization.session_messages import Invitation, Refusal
 from .links import Links
 from .party import Party
@@ -62,6 +63,7 @@ class Participant(Party):
         limits: Limits = NO_LIMITS,
     ) -> None:
         super().__init__(name, identity)
+        self.agreed: Message | None = None  # options of the one protocol that it takes part in; None for any
         self._limits = limits
         self._ledger = ledger
         self._accounts: dict[bytes, Account] = {}  # of the sessions under way
@@ -232,6 +234,10 @@ class Participant(Party):
         )
 
     def _protocol(self, invitation: Invitation) -> Protocol[Any]:
+        if self.agreed is not None and invitation.protocol != self.agreed:
+            raise SetupError(
+                "the invitation is to another protocol, or other options of it, than the study's"
+            )
         return protocol_from(invitation.protocol)
 
 

@@ -6,8 +6,10 @@ It is the driver in Ray's words, that the party's process ends with. What happen
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from ray.exceptions import RayError
 
 from ..protocols.party import COORDINATOR
 from ..records.party_file import PartyFile, RepositoryPlace
+from ..records.private_files import write_private
+from ..records.signing import KEY_BYTES
 from ..serialization.errors import TacitError
 from . import cluster
 from .errors import PeerUnreachableError, cause_of
@@ -60,8 +64,14 @@ def keep(file: PartyFile) -> None:
 
 
 def _place(file: PartyFile) -> RepositoryPlace:
-    """Return where the coordinator keeps models: beside its other state, if it does not say."""
-    return file.repository or RepositoryPlace(str(file.state / "repository"), None, None)
+    """Return where the coordinator keeps models, and the key that signs the logs: beside its other state, if unsaid."""
+    place = file.repository or RepositoryPlace(str(file.state / "repository"), None, None)
+    if place.signing_key_file is not None:
+        return place
+    key = file.state / "repository.key"
+    if not key.exists():
+        write_private(key, secrets.token_hex(KEY_BYTES))
+    return replace(place, signing_key_file=key)
 
 
 def _reach_ray(address: str) -> None:

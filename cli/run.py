@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .telling import AsJson, print_json, told
+from .telling import AsJson, Certificates, print_json, told
 
 StudyFile = Annotated[Path, typer.Argument(help="The study, as at every party.", metavar="STUDY.TOML")]
 
@@ -19,6 +19,7 @@ def run(
         str | None,
         typer.Option("--save", metavar="NAME", help="Store the model in the repository under a name."),
     ] = None,
+    certificates: Certificates = None,
     as_json: AsJson = False,
 ) -> None:
     """Carry out a study: show progress, print the summary, and store the model.
@@ -29,7 +30,7 @@ def run(
     """
     from .. import connect  # noqa: PLC0415 - Ray takes a second
 
-    with told(), connect(study) as federation:
+    with told(), connect(study, certificates=certificates) as federation:
         result = federation.run()
         version = None if name is None else federation.repository.save(result, name)
     if as_json:

@@ -9,12 +9,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .telling import AsJson, print_json, told
+from .telling import AsJson, Certificates, print_json, told
 
 StudyFile = Annotated[Path, typer.Argument(help="The study, as at every party.", metavar="STUDY.TOML")]
 
 
-def status(study: StudyFile, as_json: AsJson = False) -> None:
+def status(study: StudyFile, certificates: Certificates = None, as_json: AsJson = False) -> None:
     """Show a study, its parties as the coordinator sees them, and its last runs.
 
     Ends with 1 if a party is not there, with the reason: its process is not
@@ -22,7 +22,7 @@ def status(study: StudyFile, as_json: AsJson = False) -> None:
     """
     from .. import connect  # noqa: PLC0415 - Ray takes a second
 
-    with told(), connect(study) as federation:
+    with told(), connect(study, certificates=certificates) as federation:
         absent = federation.absent
         seen: dict[str, Any] = {
             "study": federation.study.to_dict(),

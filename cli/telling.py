@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
+
+Certificates = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with this machine's certificates and token; by default the folder certificates beside the study."
+    ),
+]
 
 
 @contextmanager

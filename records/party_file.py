@@ -60,12 +60,16 @@ class RayPlace:
         The folder of this machine's certificate and token, as `python -m tacit keys cluster` makes them.
     insecure : bool
         Whether several machines may join without.
+    dashboard : bool
+        Whether the coordinator's Ray has its dashboard, on this machine only, as ``ray job submit`` takes; it needs
+        ``tacit[deploy]``.
     """
 
     ip: str | None
     start: bool
     certificates: Path | None
     insecure: bool = False
+    dashboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -237,7 +241,7 @@ def _key_file(table: Table, key: str, folder: Path) -> Path | None:
 
 
 def _ray(table: Table, folder: Path) -> RayPlace:
-    table.only(("ip", "start", "certificates", "insecure"))
+    table.only(("ip", "start", "certificates", "insecure", "dashboard"))
     ip, certificates = table.optional("ip", str), table.optional("certificates", str)
     try:
         ip_address(ip or "127.0.0.1")
@@ -250,4 +254,5 @@ def _ray(table: Table, folder: Path) -> RayPlace:
         start=table.get("start", bool, True),
         certificates=None if certificates is None else folder / certificates,
         insecure=table.get("insecure", bool, False),
+        dashboard=table.get("dashboard", bool, False),
     )

@@ -69,6 +69,7 @@ def readiness(file: PartyFile) -> Iterator[Check]:
     yield _disk(file)
     if file.party.kind == COORDINATOR:
         yield _repository(file)
+        yield _question(file)
     else:
         yield _head(file.study.address)
     if file.party.kind == HOLDER:
@@ -119,6 +120,14 @@ def _repository(file: PartyFile) -> Check:
     if file.repository is None:
         return Check("repository", "in order", "beside the other state, as [repository] names none")
     return Check("repository", "in order", file.repository.folder)
+
+
+def _question(file: PartyFile) -> Check:
+    try:
+        file.study.model(file.policy.importable)
+    except TacitError as error:
+        return Check("question", "not ready", str(error))
+    return Check("question", "in order", f"a {file.study.analysis.kind} of {file.study.data!r}")
 
 
 def _head(address: str) -> Check:
