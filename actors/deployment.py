@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import ray
+
 from ..models.sum import Sum
 from ..protocols.errors import SetupError
 from ..protocols.party import COORDINATOR
@@ -27,6 +29,8 @@ from .events import Result
 from .federation import Federation, Stream
 from .progress import OnEvent
 from .question import question
+
+ANSWER_SECONDS = 8.0  # that a coordinator may take to say whom it has met
 
 
 def connected(study: Study) -> Deployment:
@@ -100,7 +104,11 @@ class Deployment(Federation):
     @property
     def absent(self) -> dict[str, str]:
         """Which parties the coordinator has not met, and why."""
-        return dict(self._get(self._coordinator.problems.remote(), COORDINATOR))
+        asked = self._coordinator.problems.remote()
+        answered, _ = ray.wait([asked], timeout=ANSWER_SECONDS)
+        if not answered:
+            raise PeerUnreachableError(COORDINATOR, remedy="it is starting, or hangs: look at its machine")
+        return dict(self._get(asked, COORDINATOR))
 
     def restart(self) -> None:
         """Refuse: the parties are not the asker's to end.

@@ -53,7 +53,7 @@ class Analyst:
     process: subprocess.Popen[str]
     answers: int
 
-    def ask(self, do: str, seconds: float = 60.0, **what: Any) -> dict[str, Any]:
+    def ask(self, do: str, seconds: float = 120.0, **what: Any) -> dict[str, Any]:
         """Ask, and wait for the answer."""
         self.begin(do, **what)
         return self.end(seconds)
@@ -64,7 +64,7 @@ class Analyst:
         self.process.stdin.write(json.dumps({"do": do, **what}) + "\n")
         self.process.stdin.flush()
 
-    def end(self, seconds: float = 60.0) -> dict[str, Any]:
+    def end(self, seconds: float = 120.0) -> dict[str, Any]:
         """Wait for an answer."""
         assert self.process.stdout is not None
         ends = time.monotonic() + seconds

@@ -25,6 +25,7 @@ from tacit.records.certificates import environment
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.faults,
+    pytest.mark.timeout(400),  # Ray takes half a minute to start on five hosts, and on a busy machine more
     pytest.mark.skipif(bool(hosts.obstacle()), reason=hosts.obstacle() or "there can be hosts"),
 ]
 

@@ -27,6 +27,7 @@ OBSTACLE = hosts.obstacle() or ("" if BIN else "there is no PostgreSQL here (Deb
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.faults,
+    pytest.mark.timeout(400),  # Ray takes half a minute to start on five hosts, and on a busy machine more
     pytest.mark.skipif(bool(OBSTACLE), reason=OBSTACLE or "there can be hosts with PostgreSQL"),
 ]
 
