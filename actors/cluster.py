@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from ..protocols.errors import SetupError
 from ..protocols.party import AGGREGATOR, ASKER
@@ -57,7 +57,7 @@ class _OwnRay:
 
     def __init__(self) -> None:
         self.address = ""
-        self.asked_for = ""  # as a study has it: Ray may call it otherwise
+        self.joined = ""  # what a study calls it: "localhost:6379", where Ray says "10.1.0.1:6379"
         self.users: set[str] = set()
 
     def runs(self) -> bool:
@@ -120,19 +120,19 @@ def join_ray(address: str, user: str) -> None:
         If this process uses another Ray already.
     """
     if ray.is_initialized():
-        if address not in (ray.get_runtime_context().gcs_address, _own.asked_for if _own.runs() else ""):
+        if address not in (ray.get_runtime_context().gcs_address, _own.joined if _own.runs() else None):
             raise SetupError(
                 "this process uses another Ray: shut that down, or connect from a process of its own"
             )
     else:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, RayError) as error:
             raise PeerUnreachableError(
                 f"Ray's head at {address}",
                 remedy=f"let this machine join first, with `python -m tacit join` ({_first_line(error)})",
             ) from None
-        _own.address, _own.asked_for = ray.get_runtime_context().gcs_address, address
+        _own.address, _own.joined = ray.get_runtime_context().gcs_address, address
         _own.users.clear()
     if _own.runs():
         _own.users.add(user)
@@ -148,6 +148,7 @@ def stop_ray(user: str) -> None:
         _own.users.remove(user)
         if not _own.users and _own.runs():
             ray.shutdown()
+            _own.address = ""  # whoever starts it anew also stops it
 
 
 def is_running() -> bool:
@@ -196,15 +197,9 @@ def start_party(study: str, party: str, kind: str, path: str) -> Any:
     Raises
     ------
     SetupError
-        If no machine of the cluster bears the name: it would be waited for without end.
+        If no machine of the cluster bears the name: it would be waited for without end. Or if there is such a process.
     """
-    options = {
-        **_HOST,
-        "name": actor_name(study, party),
-        "namespace": NAMESPACE,
-        "label_selector": _place_of(party),
-    }
-    return _made(party, lambda: ray.remote(**options)(HOSTS[kind]).remote(path))
+    return _start_named(HOSTS[kind], _HOST, (study, party), party, path)
 
 
 def start_deployed_repository(study: str, coordinator: str, place: RepositoryPlace) -> Any:
@@ -223,12 +218,6 @@ def start_deployed_repository(study: str, coordinator: str, place: RepositoryPla
     SetupError
         As `start_party`.
     """
-    options = {
-        **_REPOSITORY,
-        "name": actor_name(study, REPOSITORY),
-        "namespace": NAMESPACE,
-        "label_selector": _place_of(coordinator),
-    }
     keys = {
         name: None if path is None else str(path)
         for name, path in (
@@ -236,15 +225,30 @@ def start_deployed_repository(study: str, coordinator: str, place: RepositoryPla
             ("repository_key_file", place.repository_key_file),
         )
     }
-    return _made(REPOSITORY, lambda: ray.remote(**options)(ModelRepository).remote(place.folder, **keys))
+    return _start_named(ModelRepository, _REPOSITORY, (study, REPOSITORY), coordinator, place.folder, **keys)
 
 
-def _made(party: str, make: Callable[[], Any]) -> Any:
+def _start_named(
+    kind: type,
+    options: Mapping[str, Any],
+    name: tuple[str, str],
+    machine: str,
+    *arguments: Any,
+    **keywords: Any,
+) -> Any:
+    """Start an actor that others find by its name, on the machine of a party."""
+    named = {
+        **options,
+        "name": actor_name(*name),
+        "namespace": NAMESPACE,
+        "label_selector": _place_of(machine),
+    }
     try:
-        return make()
-    except ValueError:  # the name is taken
+        return ray.remote(**named)(kind).remote(*arguments, **keywords)
+    except ValueError:  # as Ray has it
         raise SetupError(
-            f"another process goes by the name of {party}: it may be ending, or joined elsewhere"
+            f"a process of {name[1]} is there already: end the other `python -m tacit join`; the last one of this "
+            "machine is gone in a moment"
         ) from None
 
 

@@ -16,22 +16,34 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..protocols.errors import SetupError
 from ..protocols.party import COORDINATOR
 from ..records.certificates import environment
 from ..records.party_file import PartyFile
+from ..records.readiness import LOCAL
 from .finding import LABEL
 
 PAUSE_SECONDS = 3.0
 LOOK_SECONDS = 0.2
 END_SECONDS = 10.0
-RAY_SECONDS = 60.0  # that Ray may take to start
+SHOWN = 5  # of the last lines that a process has printed
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Say = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass
+class _Child:
+    """A process that is kept, and what it printed last."""
+
+    name: str
+    process: subprocess.Popen[str]
+    printed: deque[str] = field(default_factory=lambda: deque(maxlen=SHOWN))
 
 
 @dataclass(frozen=True)
@@ -57,38 +69,49 @@ class Joining:
             If the cluster would be open to its network.
         """
         check_secured(self.file)
-        with _ended_by_signals():
+        with _hearing_signals() as is_over:
+            while not is_over():
+                self._stay_once(is_over)
+                self._pause(is_over)
+
+    def _stay_once(self, is_over: Callable[[], bool]) -> None:
+        """Keep Ray running, if it is started here, and a party's process in it, until Ray ends."""
+        commands = self._commands()
+        with contextlib.ExitStack() as stack:
+            rays = [
+                stack.enter_context(self._running(name, command))
+                for name, command in commands.items()
+                if name == "Ray"
+            ]
             while True:
-                self._stay_with_ray()
-                self._pause()
+                with self._running("party", commands["party"]) as keeper:
+                    while _run_all([keeper, *rays]) and not is_over():
+                        time.sleep(LOOK_SECONDS)
+                    ended = [child for child in (keeper, *rays) if not _run_all([child])]
+                if is_over() or not rays or rays[0] in ended:
+                    break
+                self._tell(ended)
+                self._pause(is_over)
+        self._tell(ended)
 
-    def _stay_with_ray(self) -> None:
-        """Start Ray, if that is to be done here, and keep the party's process until Ray ends."""
-        if not self.file.ray.start:
-            self._keep(None)
-            return
-        with self._running("Ray", ray_command(self.file)) as ray:
-            while ray.poll() is None:
-                self._keep(ray)
-                if ray.poll() is None:
-                    self._pause()
-            self.say({"event": "ended", "process": "Ray", "code": ray.returncode})
+    def _tell(self, ended: Iterable[_Child]) -> None:
+        """Tell which processes have ended, once all that they have printed is read."""
+        for child in ended:
+            code = child.process.returncode
+            self.say({"event": "ended", "process": child.name, "code": code, "last": [*child.printed]})
 
-    def _keep(self, ray: subprocess.Popen[str] | None) -> None:
-        """Keep the party's process until it, or Ray, ends."""
-        command = [sys.executable, "-m", "tacit.actors.party_keeper", str(self.file.path)]
-        with self._running("party", command) as keeper:
-            while keeper.poll() is None and (ray is None or ray.poll() is None):
-                time.sleep(LOOK_SECONDS)
-            if keeper.poll() is not None:
-                self.say({"event": "ended", "process": "party", "code": keeper.returncode})
+    def _pause(self, is_over: Callable[[], bool]) -> None:
+        if not is_over():
+            self.say({"event": "pause", "seconds": PAUSE_SECONDS})
+        _wait(PAUSE_SECONDS, is_over)
 
-    def _pause(self) -> None:
-        self.say({"event": "pause", "seconds": PAUSE_SECONDS})
-        time.sleep(PAUSE_SECONDS)
+    def _commands(self) -> dict[str, list[str]]:
+        """Return what is kept running here, by its name."""
+        ray = {"Ray": ray_command(self.file)} if self.file.ray.start else {}
+        return {**ray, "party": keeper_command(self.file)}
 
     @contextlib.contextmanager
-    def _running(self, name: str, command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    def _running(self, name: str, command: list[str]) -> Iterator[_Child]:
         """Run a process of its own group, pass on what it prints, and end the group at the end."""
         process = subprocess.Popen(  # noqa: S603 - no shell, and nothing of a peer is in it
             command,
@@ -100,21 +123,24 @@ class Joining:
             errors="replace",
             start_new_session=True,
         )
-        listening = threading.Thread(target=self._listen, args=(name, process), daemon=True)
+        child = _Child(name, process)
+        listening = threading.Thread(target=self._listen, args=(child,), daemon=True)
         listening.start()
         try:
-            yield process
+            yield child
         finally:
             _end(process)
             listening.join(END_SECONDS)
 
-    def _listen(self, name: str, process: subprocess.Popen[str]) -> None:
-        for line in process.stdout or ():
-            told = _told(line)
-            if told is not None:
-                self.say(told)
-            elif line.strip():
-                self.say({"event": "printed", "process": name, "line": line.rstrip()})
+    def _listen(self, child: _Child) -> None:
+        with child.process.stdout or contextlib.nullcontext(()) as lines:
+            for line in lines:
+                told = _told(line)
+                if told is None and line.strip():
+                    child.printed.append(line.rstrip())
+                    told = {"event": "printed", "process": child.name, "line": line.rstrip()}
+                if told is not None:
+                    self.say(told)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -132,9 +158,7 @@ def check_secured(file: PartyFile) -> None:
     SetupError
         Saying what to do.
     """
-    host = file.study.address.rpartition(":")[0]
-    local = host in ("127.0.0.1", "localhost", "[::1]")
-    if file.ray.certificates is None and not local and not file.ray.insecure:
+    if file.ray.certificates is None and not _is_local(file) and not file.ray.insecure:
         raise SetupError(
             f"Ray at {file.study.address} would be open to its network, and whoever reaches it can run code in it: "
             "make certificates and a token with `python -m tacit keys cluster`, and name their folder in [ray] "
@@ -149,12 +173,24 @@ def ray_command(file: PartyFile) -> list[str]:
     where = ["--head", f"--port={port}"] if head else [f"--address={host}:{port}"]
     if head:
         where.append(f"--include-dashboard={str(file.ray.dashboard).lower()}")
+    ip = file.ray.ip or ("127.0.0.1" if _is_local(file) else None)
+    if ip is not None:
+        where.append(f"--node-ip-address={ip}")
     return [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
         *where,
-        *([] if file.ray.ip is None else [f"--node-ip-address={file.ray.ip}"]),
         f"--labels={LABEL}={file.party.name}",
     ]
+
+
+def keeper_command(file: PartyFile) -> list[str]:
+    """Return the command that makes the party's process and waits with it."""
+    return [sys.executable, "-m", "tacit.actors.party_keeper", str(file.path)]
+
+
+def _is_local(file: PartyFile) -> bool:
+    """Whether the cluster is on this machine alone."""
+    return file.study.address.rpartition(":")[0] in LOCAL
 
 
 def _told(line: str) -> dict[str, Any] | None:
@@ -170,26 +206,37 @@ def _told(line: str) -> dict[str, Any] | None:
 
 def _end(process: subprocess.Popen[str]) -> None:
     """End a process and those that it has started."""
-    if process.poll() is None:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(END_SECONDS)
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(END_SECONDS)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
+def _run_all(children: Iterable[_Child]) -> bool:
+    return all(child.process.poll() is None for child in children)
+
+
+def _wait(seconds: float, is_over: Callable[[], bool]) -> None:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends and not is_over():
+        time.sleep(LOOK_SECONDS)
+
+
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Leave in order when the process is ended, as systemd and containers do it."""
+def _hearing_signals() -> Iterator[Callable[[], bool]]:
+    """Yield whether this process is to end: by a user, a closed terminal, systemd or a container.
 
-    def leave(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, leave)
+    A signal interrupts nothing: wherever that might be, a process could be left behind.
+    """
+    heard: list[int] = []
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # nohup
+    for number in before:
+        signal.signal(number, lambda number, _: heard.append(number))
     try:
-        yield
-    except KeyboardInterrupt:
-        return
+        yield lambda: bool(heard)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

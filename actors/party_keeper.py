@@ -6,6 +6,7 @@ It is the driver in Ray's words, that the party's process ends with. What happen
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import sys
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from ..protocols.party import COORDINATOR
 from ..records.party_file import PartyFile, RepositoryPlace
@@ -27,6 +28,10 @@ from .errors import PeerUnreachableError, cause_of
 RETRY_SECONDS = 1.0
 RAY_SECONDS = 60.0
 LOOK_SECONDS = 5.0
+SILENCE_SECONDS = 60.0  # longer than others bear it: then the party's process is made anew
+OWN = re.compile(
+    r"^tacit\.[\w.]+: ", re.MULTILINE
+)  # in a traceback: where the words of an error of ours begin
 
 
 def say(event: str, **what: Any) -> None:
@@ -42,6 +47,8 @@ def keep(file: PartyFile) -> None:
     ------
     TacitError
         If it cannot be made, or cannot start.
+    RayError
+        When it ends, or does not answer for long.
     """
     study = file.study
     name, kind = file.party.name, file.party.kind
@@ -57,7 +64,7 @@ def keep(file: PartyFile) -> None:
         done, _ = ray.wait([gone], timeout=LOOK_SECONDS)
         if done:
             ray.get(gone)
-        now = ray.get(host.problems.remote())
+        now = ray.get(host.problems.remote(), timeout=SILENCE_SECONDS)
         if now != problems:
             say("parties", not_met=now)
         problems = now
@@ -88,15 +95,29 @@ def _reach_ray(address: str) -> None:
             return
 
 
+def words_of(error: RayError) -> str:
+    """Return what to tell of a failed remote call: tacit's own words, and nobody else's, which may hold values.
+
+    Of what a constructor raises Ray keeps the text alone.
+    """
+    cause = cause_of(error)
+    if isinstance(cause, TacitError):
+        return str(cause)
+    if isinstance(error, RayActorError):
+        text = str(error)
+        begins = [found.end() for found in OWN.finditer(text)]
+        return text[begins[-1] :].strip() if begins else "its process has ended"
+    return "its process does not answer" if isinstance(error, GetTimeoutError) else type(cause).__name__
+
+
 def main(path: str) -> int:
     """Keep the party of a file; return what the process ends with."""
     try:
         keep(PartyFile.read(Path(path)))
+    except RayError as error:  # which may be one of tacit's at once, told with a traceback
+        say("failed", error=words_of(error))
     except TacitError as error:
         say("failed", error=str(error))
-    except RayError as error:
-        cause = cause_of(error)
-        say("failed", error=str(cause) if isinstance(cause, TacitError) else type(cause).__name__)
     return 1
 
 

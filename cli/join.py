@@ -66,7 +66,8 @@ def _line(event: Mapping[str, Any]) -> str:
         case "failed":
             return f"cannot take part: {event['error']}"
         case "ended":
-            return f"the process of {event['process']} has ended"
+            why = "".join(f": {line}" for line in event["last"][-1:])
+            return f"the process of {event['process']} has ended with {event['code']}{why}"
         case "pause":
             return f"starting again in {event['seconds']:.0f} s (Ctrl-C leaves)"
     return ""

@@ -1,0 +1,110 @@
+"""The keeper of a party's process: what it tells of what went wrong, and that it tells nothing else."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deployed import party_file
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayError, RayTaskError
+from tacit.actors import cluster, party_keeper
+from tacit.actors.errors import PeerUnreachableError
+from tacit.actors.party_keeper import words_of
+from tacit.models.errors import DataError
+from tacit.records.errors import RecordError
+
+
+def remote(error: Exception) -> RayTaskError:
+    """An error as Ray hands it on from a method."""
+    try:
+        raise error
+    except Exception as raised:  # noqa: BLE001 - of any kind
+        failed: RayTaskError = RayTaskError("start", traceback.format_exc(), raised).as_instanceof_cause()
+        return failed
+
+
+def constructor(error: Exception) -> ActorDiedError:
+    """An error as Ray hands it on from a constructor: as text."""
+    try:
+        raise error
+    except Exception as raised:  # noqa: BLE001 - of any kind
+        return ActorDiedError(RayTaskError("__init__", traceback.format_exc(), raised))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (remote(DataError("source 'sprays': it cannot be read")), "source 'sprays': it cannot be read"),
+        (
+            constructor(RecordError("the ledger is damaged: move it away")),
+            "the ledger is damaged: move it away",
+        ),
+        (constructor(RecordError("two\nlines: of it")), "two\nlines: of it"),
+        (remote(ValueError("a row: 17")), "RayTaskError(ValueError)"),
+        (constructor(ValueError("a row: 17")), "its process has ended"),
+        (ActorDiedError(), "its process has ended"),
+        (GetTimeoutError("x"), "its process does not answer"),
+    ],
+)
+def test_failure_is_told_in_words_of_ours_and_nobody_elses(error: RayError, told: str) -> None:
+    assert words_of(error) == told
+
+
+def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_file_that_is_not_in_order_is_told_without_ray(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert party_keeper.main(str(tmp_path / "none.toml")) == 1
+    [failed] = events(capsys)
+    assert failed["event"] == "failed"
+    assert "none.toml" in failed["error"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        remote(DataError("source 'sprays': it cannot be read")),
+        DataError("source 'sprays': it cannot be read"),
+    ],
+)
+def test_what_keeps_a_party_from_starting_is_one_line(
+    error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's own error is one of tacit's as well, and its text a traceback."""
+
+    def failing(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(party_keeper, "_reach_ray", failing)
+    assert party_keeper.main(str(party_file(tmp_path, "north"))) == 1
+    assert events(capsys) == [{"event": "failed", "error": "source 'sprays': it cannot be read"}]
+
+
+def test_ray_that_is_still_starting_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[str] = []
+
+    def join_ray(address: str, user: str) -> None:
+        tries.append(address)
+        if len(tries) < 3:
+            raise PeerUnreachableError("Ray's head")
+
+    monkeypatch.setattr(cluster, "join_ray", join_ray)
+    monkeypatch.setattr(party_keeper, "RETRY_SECONDS", 0.0)
+    party_keeper._reach_ray("10.1.0.1:6379")
+    assert tries == ["10.1.0.1:6379"] * 3
+
+
+def test_ray_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def join_ray(address: str, user: str) -> None:
+        raise PeerUnreachableError("Ray's head", remedy="start it")
+
+    monkeypatch.setattr(cluster, "join_ray", join_ray)
+    monkeypatch.setattr(party_keeper, "RAY_SECONDS", -1.0)
+    with pytest.raises(PeerUnreachableError, match="start it"):
+        party_keeper._reach_ray("10.1.0.1:6379")
