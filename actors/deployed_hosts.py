@@ -16,7 +16,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ class DeployedHost(DispatchingHost):
         (own,) = self._parties
         try:
             handle = await self._proven(peer)
-            problem = await asyncio.wait_for(handle.greet.remote(own), ANSWER_SECONDS) if greets else ""
+            problem = await _in_time(handle.greet.remote(own)) if greets else ""
             if problem not in ("", NOT_THERE):
                 raise SetupError(f"{name} does not take {own} for the party of its study: {problem}")
         except (LookupError, RayError, OSError):  # among them a timeout
@@ -177,7 +177,7 @@ class DeployedHost(DispatchingHost):
         async with self._proving[peer]:  # so that the process that is found last is the one that is kept
             handle = await asyncio.to_thread(finding.party, self._study.title, name)
             challenge = os.urandom(CHALLENGE_BYTES)
-            answer = await asyncio.wait_for(_answer_of(handle, challenge), ANSWER_SECONDS)
+            answer = await _answer_of(handle, challenge)
             presence = check_presence(answer, self._study.roster[name], self._agreement, challenge)
             ahead = presence.seconds - int(time.time())
             if abs(ahead) > SKEW_SECONDS:
@@ -228,7 +228,8 @@ class DeployedHost(DispatchingHost):
                 continue
             await self._seek(peer)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(there.wait(), SEEK_SECONDS)
+                async with asyncio.timeout(SEEK_SECONDS):
+                    await there.wait()
 
 
 class DeployedHolder(HolderCalls, DeployedHost):
@@ -334,10 +335,16 @@ class DeployedAggregator(DeployedHost):
         return aggregator
 
 
+async def _in_time(answer: Awaitable[Any]) -> Any:
+    """Wait for an answer, but not long (`asyncio.wait_for` may lose a cancellation, and who waits goes on for ever)."""
+    async with asyncio.timeout(ANSWER_SECONDS):
+        return await answer
+
+
 async def _answer_of(handle: Any, challenge: bytes) -> object:
     """Return what a process says to a challenge; None if that is no message, or nothing that a party would say."""
     try:
-        header = await handle.present.remote(challenge)
+        header = await _in_time(handle.present.remote(challenge))
         return decode(Frame(header, ())) if isinstance(header, bytes) else None
     except (AttributeError, TypeError, DecodeError):  # an actor of another kind
         return None
