@@ -10,7 +10,7 @@ import contextlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import ray
 
@@ -31,13 +31,14 @@ from .progress import OnEvent
 from .question import question
 
 ANSWER_SECONDS = 8.0  # that a coordinator may take to say whom it has met
+REMEDY = "let it join, with `python -m tacit join`, and ask again"
 
 
 def connected(study: Study) -> Deployment:
     """Look up the parties of a study."""
     identifier = uuid.uuid4().hex
     cluster.join_ray(study.address, identifier)
-    federation = Deployment(
+    deployment = Deployment(
         Choice(study.protocol, Wish()),
         study.on_dropout,
         tuple(study.roster.holders),
@@ -46,11 +47,18 @@ def connected(study: Study) -> Deployment:
         study=study,
     )
     try:
-        _ = federation._coordinator, federation._open_repository()
+        deployment.look_up()
     except BaseException:
-        federation.close()
+        deployment.close()
         raise
-    return federation
+    return deployment
+
+
+def _found(study: str, name: str) -> Any:
+    try:
+        return finding.party(study, name)
+    except LookupError:
+        raise PeerUnreachableError(name, REMEDY) from None
 
 
 @dataclass
@@ -62,6 +70,8 @@ class Deployment(Federation):
     study : Study
         What the parties have agreed on.
     """
+
+    _remedy: ClassVar[str] = REMEDY
 
     study: Study = field(kw_only=True)
 
@@ -104,10 +114,11 @@ class Deployment(Federation):
     @property
     def absent(self) -> dict[str, str]:
         """Which parties the coordinator has not met, and why."""
+        self._ensure_open()
         asked = self._coordinator.problems.remote()
         answered, _ = ray.wait([asked], timeout=ANSWER_SECONDS)
         if not answered:
-            raise PeerUnreachableError(COORDINATOR, remedy="it is starting, or hangs: look at its machine")
+            raise PeerUnreachableError(COORDINATOR, "it is starting, or hangs: look at its machine")
         return dict(self._get(asked, COORDINATOR))
 
     def restart(self) -> None:
@@ -126,21 +137,20 @@ class Deployment(Federation):
             self._closed = True
             cluster.stop_ray(self._identifier)
 
-    # Looked up each time: a party that has joined anew has another process.
+    def look_up(self) -> None:
+        """Find the coordinator and its repository, which are other processes when it has joined anew.
 
-    @property
-    def _coordinator(self) -> Any:
-        return self._found(self.study.roster.coordinator)
+        Raises
+        ------
+        PeerUnreachableError
+            If it has not joined.
+        """
+        self._parties[COORDINATOR] = _found(self.study.title, self.study.roster.coordinator)
+        self._repository = _found(self.study.title, finding.REPOSITORY)
 
-    def _open_repository(self) -> Any:
-        self._ensure_open()
-        return self._found(finding.REPOSITORY)
-
-    def _found(self, name: str) -> Any:
-        try:
-            return finding.party(self.study.title, name)
-        except LookupError:
-            raise PeerUnreachableError(name, remedy="let it join: python -m tacit join") from None
+    def _ensure_open(self) -> None:
+        super()._ensure_open()
+        self.look_up()
 
     def _hosts(self) -> dict[str, Any]:
         """Look up who is there."""

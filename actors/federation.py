@@ -13,7 +13,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import ray
@@ -66,6 +66,8 @@ class Federation:
     holders : tuple of str
         Their names.
     """
+
+    _remedy: ClassVar[str] = "restart() the federation"  # when a process is gone
 
     choice: Choice
     on_dropout: Literal["fail", "continue"]
@@ -385,7 +387,7 @@ class Federation:
                 result = _result_of(self._get(reference, COORDINATOR), follow)
                 if result is not None:
                     return result
-        raise PeerUnreachableError(COORDINATOR)
+        raise PeerUnreachableError(COORDINATOR, self._remedy)
 
     async def _await(
         self, model: Any, encoding: Message | None, on_event: OnEvent | None, kept: Kept | None = None
@@ -395,11 +397,11 @@ class Federation:
         await self._await_remote(installing, self._dispatcher)
         computation = begin()
         with self._cancelling(computation), following(on_event, self._expected(model, encoding)) as follow:
-            async for event in _events(computation.events):
+            async for event in _events(computation.events, self._remedy):
                 result = _result_of(event, follow)
                 if result is not None:
                     return result
-        raise PeerUnreachableError(COORDINATOR)
+        raise PeerUnreachableError(COORDINATOR, self._remedy)
 
     @contextlib.contextmanager
     def _cancelling(self, computation: Stream) -> Iterator[None]:
@@ -413,12 +415,12 @@ class Federation:
 
     def _get(self, reference: Any, party: str) -> Any:
         """Wait for a remote value; tacit's own errors come back as they were."""
-        with _telling(party):
+        with _telling(party, self._remedy):
             return ray.get(reference)
 
     async def _await_remote(self, reference: Any, party: str) -> Any:
         """As `_get`, without blocking the caller's loop."""
-        with _telling(party):
+        with _telling(party, self._remedy):
             return await reference
 
     def _ensure_open(self) -> None:
@@ -473,19 +475,19 @@ class Federation:
 
 
 @contextlib.contextmanager
-def _telling(party: str) -> Iterator[None]:
+def _telling(party: str, remedy: str) -> Iterator[None]:
     """Tell what went wrong with a remote call in tacit's own words."""
     try:
         yield
     except RayTaskError as error:
         raise cause_of(error) from None
     except RayActorError:
-        raise PeerUnreachableError(party) from None
+        raise PeerUnreachableError(party, remedy) from None
 
 
-async def _events(stream: Any) -> AsyncIterator[Event]:
+async def _events(stream: Any, remedy: str) -> AsyncIterator[Event]:
     """Yield the events of a computation, in order."""
-    with _telling(COORDINATOR):
+    with _telling(COORDINATOR, remedy):
         async for reference in stream:
             yield await reference
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 from studies import PARTIES, study_text, write_identity, write_study
 from tacit.actors import deployed_hosts, finding, watching_host
-from tacit.actors.deployed_hosts import HOSTS, DeployedHost
+from tacit.actors.deployed_hosts import HOSTS, NOT_THERE, DeployedHost
 
 KINDS = dict(PARTIES)
 TITLE = "Insect sprays"
@@ -24,6 +24,11 @@ ROWS = {
 }
 MASKING = 'name = "PairwiseMasking"'
 NUMBERS = itertools.count()
+
+
+def total_count(rows: Any) -> Any:
+    """What a study of these tests may ask for."""
+    return rows["count"].sum()
 
 
 def party_file(
@@ -83,11 +88,28 @@ class Method:
         self._handle = handle
         self._name = name
 
+    def options(self, *, num_returns: str) -> Streaming:
+        assert num_returns == "streaming"
+        return Streaming(getattr(self._handle.actor, self._name))
+
     def remote(self, *arguments: Any) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(self._handle._call(self._name, arguments))
         self._handle._pending.add(task)
         task.add_done_callback(self._handle._pending.discard)
         return task
+
+
+class Streaming:
+    """A method whose answers come one after the other, as references."""
+
+    def __init__(self, generator: Callable[..., AsyncIterator[Any]]) -> None:
+        self._generator = generator
+
+    async def remote(self, *arguments: Any) -> AsyncIterator[asyncio.Future[Any]]:
+        async for answer in self._generator(*arguments):
+            reference = asyncio.get_running_loop().create_future()
+            reference.set_result(answer)
+            yield reference
 
 
 class Repository:
@@ -149,6 +171,10 @@ class Cluster:
     def problems(self, name: str) -> dict[str, str]:
         """Whom a party has not met, and why."""
         return dict(self.host(name)._problems)
+
+    async def misses(self, name: str, *others: str) -> None:
+        """Wait until a party has met all but others, who are not there."""
+        await until(lambda: self.problems(name) == dict.fromkeys(others, NOT_THERE))
 
     @property
     def lost(self) -> set[str]:

@@ -62,7 +62,7 @@ def test_parties_meet_in_whatever_order_they_come(
             for name in order:
                 await cluster.join(name)
             for name in order:
-                await until(lambda name=name: cluster.problems(name) == {"south": NOT_THERE})
+                await cluster.misses(name, "south")
             assert cluster.lost == {"south"}
 
     loop.run(scene())
@@ -74,7 +74,7 @@ def test_parties_that_start_at_once_meet(cluster: Cluster, loop: asyncio.Runner)
             hosts = [cluster.make(name) for name in ALL]
             await asyncio.gather(*(host.start() for host in hosts))
             for name in ALL:
-                await until(lambda name=name: not cluster.problems(name))
+                await cluster.misses(name)
             assert not cluster.lost
 
     loop.run(scene())
@@ -325,7 +325,7 @@ def test_who_restarts_is_met_anew_and_regained(cluster: Cluster, loop: asyncio.R
             await cluster.join("north")
             await until(lambda: cluster.lost == {"south"})
             for name in ("coordinator", "east"):
-                await until(lambda name=name: cluster.problems(name) == {"south": NOT_THERE})
+                await cluster.misses(name, "south")
                 [peer] = [peer for peer in cluster.host(name)._peers.values() if "north" in peer.parties]
                 assert peer.handle is cluster.handles["north"]
 

@@ -17,13 +17,16 @@ from tacit.models.errors import DataError
 from tacit.records.errors import RecordError
 
 
+def task_error(raised: Exception) -> RayTaskError:
+    return RayTaskError("start", traceback.format_exc(), raised)  # type: ignore[no-untyped-call]
+
+
 def remote(error: Exception) -> RayTaskError:
     """An error as Ray hands it on from a method."""
     try:
         raise error
     except Exception as raised:  # noqa: BLE001 - of any kind
-        failed: RayTaskError = RayTaskError("start", traceback.format_exc(), raised).as_instanceof_cause()
-        return failed
+        return task_error(raised).as_instanceof_cause()  # type: ignore[no-untyped-call, no-any-return]
 
 
 def constructor(error: Exception) -> ActorDiedError:
@@ -31,7 +34,7 @@ def constructor(error: Exception) -> ActorDiedError:
     try:
         raise error
     except Exception as raised:  # noqa: BLE001 - of any kind
-        return ActorDiedError(RayTaskError("__init__", traceback.format_exc(), raised))
+        return ActorDiedError(task_error(raised))
 
 
 @pytest.mark.parametrize(

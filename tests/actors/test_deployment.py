@@ -1,0 +1,179 @@
+"""A deployment as its user has it: the study's question, asked of parties that others have started."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from deployed import MASKING, Cluster
+from studies import study_text, write_study
+from tacit.actors import cluster as ray_cluster
+from tacit.actors.deployment import Deployment, connected
+from tacit.actors.errors import ClosedError, PeerUnreachableError
+from tacit.protocols.errors import RefusedError, SetupError
+from tacit.protocols.invitation import MODEL_NOT_ALLOWED
+from tacit.records.study import Study
+
+ALL = ("coordinator", "north", "east", "south")
+GLM = study_text(protocol=MASKING)
+SUM = study_text(
+    protocol=MASKING, analysis='model = "Sum"\nfunction = "deployed:total_count"\ndata = "sprays"'
+)
+IMPORTABLE = 'importable = ["deployed:total_count"]'
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses at which Ray was joined; there is none."""
+    addresses: list[str] = []
+    monkeypatch.setattr(ray_cluster, "join_ray", lambda address, _: addresses.append(address))
+    monkeypatch.setattr(ray_cluster, "is_running", lambda: True)
+    monkeypatch.setattr(ray_cluster, "stop_ray", lambda _: addresses.append("left"))
+    return addresses
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, joined: list[str]) -> Cluster:
+    return Cluster(tmp_path, monkeypatch)
+
+
+async def deployment(cluster: Cluster, text: str, policy: str = "") -> Deployment:
+    """Let all parties of a study join, and connect with them."""
+    for name in ALL:
+        await cluster.join(name, text, policy=policy)
+    for name in ALL:
+        await cluster.misses(name)
+    return connected(Study.read(write_study(cluster.folder, text)))
+
+
+def test_sum_of_a_study_is_over_all_rows(cluster: Cluster, loop: asyncio.Runner) -> None:
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, SUM, IMPORTABLE)
+            assert await asked.arun() == 21
+
+    loop.run(scene())
+
+
+def test_fit_of_a_study_is_that_of_the_pooled_rows(cluster: Cluster, loop: asyncio.Runner) -> None:
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, GLM)
+            fit = await asked.arun()
+            assert fit.nobs == 6
+            assert fit.params.tolist() == pytest.approx(
+                [1.0986122886681098, 0.28768207245178085]
+            )  # log 3, log 4/3
+            assert fit.survivors == ("north", "east", "south")
+
+    loop.run(scene())
+
+
+def test_function_that_holders_do_not_allow_is_refused_by_their_names(
+    cluster: Cluster, loop: asyncio.Runner
+) -> None:
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, GLM)
+            with pytest.raises(RefusedError) as caught:
+                await asked.asum(lambda rows: rows["count"].sum())
+            assert caught.value.refusals == dict.fromkeys(("north", "east", "south"), (MODEL_NOT_ALLOWED, ""))
+
+    loop.run(scene())
+
+
+def test_coordinator_that_joined_anew_is_asked_without_connecting_again(
+    cluster: Cluster, loop: asyncio.Runner
+) -> None:
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, SUM, IMPORTABLE)
+            await cluster.end("coordinator")
+            await cluster.join("coordinator", SUM, policy=IMPORTABLE)
+            for name in ALL:
+                await cluster.misses(name)
+            assert await asked.arun() == 21
+
+    loop.run(scene())
+
+
+def test_coordinator_that_is_gone_is_told_with_what_its_owner_can_do(
+    cluster: Cluster, loop: asyncio.Runner
+) -> None:
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, SUM, IMPORTABLE)
+            await cluster.end("coordinator")
+            with pytest.raises(
+                PeerUnreachableError, match=r"the process of coordinator.*python -m tacit join"
+            ):
+                await asked.arun()
+
+    loop.run(scene())
+
+
+def test_coordinator_that_dies_under_a_question_is_told_with_what_its_owner_can_do(
+    cluster: Cluster, loop: asyncio.Runner
+) -> None:
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, SUM, IMPORTABLE)
+            cluster.handles["coordinator"].hangs.add("propose")
+            asking = asyncio.ensure_future(asked.arun())
+            await asyncio.sleep(0.01)
+            await cluster.end("coordinator")
+            with pytest.raises(PeerUnreachableError, match="python -m tacit join"):
+                await asking
+
+    loop.run(scene())
+
+
+def test_study_without_a_coordinator_leaves_ray(
+    cluster: Cluster, joined: list[str], loop: asyncio.Runner
+) -> None:
+    with pytest.raises(PeerUnreachableError, match="python -m tacit join"):
+        connected(Study.read(write_study(cluster.folder, GLM)))
+    assert joined == ["10.1.0.1:6379", "left"]
+
+
+def test_closed_deployment_asks_nobody(cluster: Cluster, joined: list[str], loop: asyncio.Runner) -> None:
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, GLM)
+            asked.close()
+            asked.close()
+            assert joined == ["10.1.0.1:6379", "left"]
+            for question in (lambda: asked.absent, lambda: asked.ledger, lambda: asked.processes):
+                with pytest.raises(ClosedError):
+                    question()
+            assert not cluster.handles["coordinator"].dead  # the parties go on
+
+    loop.run(scene())
+
+
+def test_parties_are_not_the_users_to_restart(cluster: Cluster, loop: asyncio.Runner) -> None:
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, GLM)
+            with pytest.raises(SetupError, match="started by its owner"):
+                asked.restart()
+
+    loop.run(scene())
+
+
+def test_hosts_are_those_that_are_there(cluster: Cluster, loop: asyncio.Runner) -> None:
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, GLM)
+            await cluster.end("east")
+            assert asked._hosts().keys() == {"coordinator", "north", "south"}
+
+    loop.run(scene())
