@@ -23,6 +23,7 @@ from typing import Any
 
 from ray.exceptions import RayError
 
+from ..models.asking import as_asked
 from ..models.definition import Definition
 from ..models.errors import ModelError
 from ..protocols.errors import RefusedError, SetupError
@@ -43,7 +44,6 @@ from .dispatching_host import DispatchingHost
 from .events import Event
 from .holder_host import HolderCalls
 from .party import Party
-from .question import as_asked
 from .telemetry import MeasuredLedger, log_to
 from .transport import Peer
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..models.errors import ModelError
+from ..models.asking import as_asked
 from ..models.sum import Sum
 from ..privacy.errors import PrivacyError
 from ..privacy.guarantee import Privacy
@@ -83,18 +83,6 @@ def question(
     return model, noised.encoding(situation.n_holders)
 
 
-def as_asked(model: Any, privacy: Privacy | None, cov_type: str) -> Any:
-    """Return a model with the covariance and under the privacy that are asked for.
-
-    Raises
-    ------
-    ModelError, PrivacyError
-        If there is none such.
-    """
-    model = _with_cov_type(model, cov_type)
-    return model if privacy is None else _with_privacy(model, privacy)
-
-
 def encoding_of(model: Any, encoding: Message | None) -> Message | None:
     """Return the encoding that is asked for, or else the one that the model brings along."""
     return getattr(model, "default_encoding", None) if encoding is None else encoding
@@ -116,21 +104,3 @@ def kept_as(checkpoint: str | None, every: Any, resume: bool) -> Kept | None:
     if not isinstance(every, int) or isinstance(every, bool) or every < 1:
         raise SetupError("every is a whole number of steps from 1")
     return Kept(checkpoint, every, resume)
-
-
-def _with_cov_type(model: Any, cov_type: str) -> Any:
-    """Return the model with another covariance than its own, where one is asked for."""
-    if cov_type == "nonrobust":
-        return model
-    if not hasattr(model, "with_cov_type"):
-        raise ModelError(f"a {type(model).__name__} has no covariance {cov_type!r}: leave cov_type out")
-    return model.with_cov_type(cov_type)
-
-
-def _with_privacy(model: Any, privacy: Privacy) -> Any:
-    """Return the model under privacy, if there is such a thing."""
-    if not hasattr(model, "with_privacy"):
-        raise PrivacyError(
-            f"there is no {type(model).__name__} under privacy: take GLM, OLS or NeuralNetwork"
-        )
-    return model.with_privacy(privacy)

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 from typing import Any, Literal
 
+from ..models.asking import as_asked
 from ..models.errors import DataError
 from ..protocols.party import COORDINATOR, HOLDER
 from ..serialization.errors import TacitError
@@ -160,10 +161,8 @@ def _rows(file: PartyFile) -> Iterator[Check]:
 def _policy(file: PartyFile, rows: Any) -> Check:
     study = file.study
     try:
-        model = study.model(file.policy.importable)
-        file.policy.model_of(model.definition)
-        if study.privacy is not None:
-            model = model.with_privacy(study.privacy)
+        asked = as_asked(study.model(file.policy.importable), study.privacy, study.cov_type)
+        model = file.policy.model_of(asked.definition)
         file.policy.check(model, rows, protocol=study.protocol, n_holders=len(study.roster.holders))
     except TacitError as error:
         return Check("policy", "not ready", f"it is against the study's question: {error}")
