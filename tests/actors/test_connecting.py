@@ -1,0 +1,119 @@
+"""The way into a deployment: certificates are found before Ray is imported, or whoever asks is told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studies import study_text, write_study
+from tacit.actors import connecting, deployment
+from tacit.actors.connecting import connect
+from tacit.protocols.errors import SetupError
+from tacit.records.certificates import environment, make_cluster
+from tacit.records.errors import RecordError
+
+VARIABLES = (*environment(Path()), "RAY_AUTH_TOKEN")
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")  # so that what is set here is gone afterwards
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The studies that were asked for; nobody is looked up."""
+    studies: list[Any] = []
+    monkeypatch.setattr(deployment, "connected", studies.append)
+    return studies
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return write_study(tmp_path)
+
+
+def certificates(folder: Path) -> Path:
+    [made] = make_cluster(folder / "made", {"here": ["10.1.0.9"]}, os.urandom)
+    made.rename(folder / "certificates")
+    return folder / "certificates"
+
+
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has not imported it."""
+    monkeypatch.setattr(connecting, "sys", type("Sys", (), {"modules": {}}))
+
+
+def test_certificates_beside_the_study_are_used(
+    study: Path, connected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch)
+    folder = certificates(study.parent)
+    connect(study)
+    assert {name: os.environ[name] for name in environment(folder)} == environment(folder)
+    assert connected[0].title == "Insect sprays"
+
+
+def test_certificates_elsewhere_are_named(
+    study: Path, connected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch)
+    folder = certificates(study.parent).rename(study.parent / "elsewhere")
+    connect(study, certificates=folder)
+    assert os.environ["RAY_TLS_SERVER_KEY"] == str(folder / "node.key")
+
+
+def test_without_certificates_nothing_is_set(study: Path, connected: list[Any]) -> None:
+    connect(study)
+    assert not [name for name in VARIABLES if name in os.environ]
+    assert len(connected) == 1
+
+
+def test_ray_that_was_imported_without_the_certificates_is_refused(study: Path, connected: list[Any]) -> None:
+    folder = certificates(study.parent)
+    assert "ray" in sys.modules
+    with pytest.raises(SetupError, match=r"call tacit\.connect first, or set RAY_USE_TLS=1") as caught:
+        connect(study)
+    assert (folder / "token").read_text().strip() not in str(caught.value)
+    assert "RAY_USE_TLS" not in os.environ
+    assert connected == []
+
+
+def test_ray_that_was_imported_with_the_certificates_is_used(
+    study: Path, connected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment(certificates(study.parent)).items():
+        monkeypatch.setenv(name, value)
+    connect(study)
+    assert len(connected) == 1
+
+
+def test_folder_that_is_not_in_order_is_refused_before_anything_is_set(
+    study: Path, connected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch)
+    (certificates(study.parent) / "token").unlink()
+    with pytest.raises(RecordError, match="token"):
+        connect(study)
+    assert "RAY_USE_TLS" not in os.environ
+
+
+def test_study_that_is_not_in_order_is_refused(tmp_path: Path, connected: list[Any]) -> None:
+    with pytest.raises(RecordError, match="minimum_holders"):
+        connect(write_study(tmp_path, study_text(rest="[rules]\nminimum_holders = 9")))
+    assert connected == []
+
+
+def test_the_way_in_and_its_errors_do_not_import_ray() -> None:
+    """Ray reads the environment once, when it is imported."""
+    code = (
+        "import sys, tacit; tacit.connect, tacit.PeerUnreachableError, tacit.GLM, tacit.RecordError; "
+        "sys.exit('ray' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
