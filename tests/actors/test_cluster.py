@@ -6,7 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import AuthenticationError
 from tacit.actors import cluster
+from tacit.actors.errors import PeerUnreachableError
+from tacit.protocols.errors import SetupError
+from tacit.records.party_file import RepositoryPlace
 
 
 class FakeRay:
@@ -17,6 +21,9 @@ class FakeRay:
         self.running = False
         self.options: dict[str, Any] = {}
         self.troubles: list[str] = []
+        self.address: str | None = None  # that it says it runs at, if it is not one of its own
+        self.machines: list[dict[str, Any]] = []
+        self.actors: dict[str, dict[str, Any]] = {}
 
     def init(self, **options: Any) -> None:
         self.options = options
@@ -32,7 +39,19 @@ class FakeRay:
         return self.running
 
     def get_runtime_context(self) -> SimpleNamespace:
-        return SimpleNamespace(gcs_address=f"127.0.0.1:{self.n_started}")
+        return SimpleNamespace(gcs_address=self.address or f"127.0.0.1:{self.n_started}")
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return self.machines
+
+    def remote(self, **options: Any) -> Any:
+        def start(*arguments: Any, **keywords: Any) -> str:
+            if options["name"] in self.actors:
+                raise ValueError(f"The name {options['name']} is already taken")
+            self.actors[options["name"]] = {**options, "arguments": arguments, "keywords": keywords}
+            return str(options["name"])
+
+        return lambda _: SimpleNamespace(remote=start)
 
 
 @pytest.fixture
@@ -109,3 +128,107 @@ def test_ray_is_started_anew_after_somebody_stopped_it(fake: FakeRay) -> None:
     assert (fake.n_started, fake.running) == (2, True)
     cluster.stop_ray("two")
     assert not fake.running
+
+
+# The Ray of a deployment
+
+HEAD = "10.1.0.1:6379"
+
+
+def test_ray_of_a_deployment_is_joined_where_the_study_says(fake: FakeRay) -> None:
+    fake.address = HEAD
+    cluster.join_ray(HEAD, "one")
+    assert (fake.options["address"], fake.options["namespace"]) == (HEAD, "tacit")
+    assert fake.options["log_to_driver"] is False
+    cluster.stop_ray("one")
+    assert not fake.running
+
+
+def test_study_is_connected_with_twice_under_the_name_that_it_gives_the_head(fake: FakeRay) -> None:
+    """Ray says it with the machine's address, whatever the study says."""
+    fake.address = "192.0.2.7:6379"
+    for user in ("one", "two"):
+        cluster.join_ray("localhost:6379", user)
+    assert fake.n_started == 1
+    cluster.stop_ray("one")
+    assert fake.running
+    cluster.stop_ray("two")
+    assert not fake.running
+
+
+def test_ray_of_another_deployment_is_not_taken_for_this_one(fake: FakeRay) -> None:
+    fake.address = HEAD
+    cluster.join_ray(HEAD, "one")
+    with pytest.raises(SetupError, match="this process uses another Ray"):
+        cluster.join_ray("10.1.0.9:6379", "two")
+
+
+def test_ray_that_a_user_has_joined_is_used_and_not_left(fake: FakeRay) -> None:
+    fake.address = HEAD
+    cluster.join_ray(HEAD, "one")
+    cluster.stop_ray("one")
+    fake.init()  # by the user, at the same address
+    cluster.join_ray(HEAD, "two")
+    cluster.stop_ray("two")
+    assert fake.running
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        ConnectionError("ray.init() cannot find it\nand more"),
+        RuntimeError("ray.init() cannot find it"),
+        ValueError("ray.init() cannot find it"),
+        AuthenticationError("ray.init() cannot find it"),
+    ],
+)
+def test_ray_that_cannot_be_joined_is_told_in_a_line(
+    fake: FakeRay, trouble: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: Any) -> None:
+        raise trouble
+
+    monkeypatch.setattr(fake, "init", init)
+    with pytest.raises(PeerUnreachableError, match=r"python -m tacit join` \(ray\.init\(\) cannot find it"):
+        cluster.join_ray(HEAD, "one")
+
+
+# The processes of a deployment
+
+
+def machine(party: str, *, alive: bool = True) -> dict[str, Any]:
+    return {"Alive": alive, "Labels": {"tacit.party": party, "ray.io/node-id": "1"}}
+
+
+def test_process_of_a_party_is_on_its_machine_and_is_given_its_file_alone(fake: FakeRay) -> None:
+    fake.machines = [machine("east"), machine("north")]
+    assert cluster.start_party("Sprays", "north", "holder", "/etc/holder.toml") == "Sprays: north"
+    started = fake.actors["Sprays: north"]
+    assert (started["label_selector"], started["namespace"]) == ({"tacit.party": "north"}, "tacit")
+    assert (started["arguments"], started["keywords"]) == (("/etc/holder.toml",), {})
+    assert started["max_restarts"] == 0  # it would not be met: its owner's keeper makes another
+
+
+@pytest.mark.parametrize("machines", [[], [machine("east")], [machine("north", alive=False)]])
+def test_party_without_a_machine_is_told_and_not_waited_for(
+    fake: FakeRay, machines: list[dict[str, Any]]
+) -> None:
+    fake.machines = machines
+    with pytest.raises(SetupError, match=r"no machine of the cluster bears the label tacit\.party=north"):
+        cluster.start_party("Sprays", "north", "holder", "/etc/holder.toml")
+
+
+def test_second_process_of_a_party_is_refused_with_what_to_do(fake: FakeRay) -> None:
+    fake.machines = [machine("north")]
+    cluster.start_party("Sprays", "north", "holder", "/etc/holder.toml")
+    with pytest.raises(SetupError, match="a process of north is there already: end the other"):
+        cluster.start_party("Sprays", "north", "holder", "/etc/holder.toml")
+
+
+def test_repository_is_beside_the_coordinator_and_is_given_the_names_of_key_files(fake: FakeRay) -> None:
+    fake.machines = [machine("coordinator")]
+    cluster.start_deployed_repository("Sprays", "coordinator", RepositoryPlace("/models", None, None))
+    started = fake.actors["Sprays: the repository"]
+    assert started["label_selector"] == {"tacit.party": "coordinator"}
+    assert started["arguments"] == ("/models",)
+    assert started["keywords"] == {"signing_key_file": None, "repository_key_file": None}

@@ -147,3 +147,61 @@ def test_a_state_is_restored_bit_by_bit() -> None:
 def test_a_state_prints_as_progress() -> None:
     text = str(State(3, np.array([9.0]), 99.7664, 0.012, 2, 5))
     assert text == "iteration 3, pass 5: value 99.7664, 0.012 standard errors to go, step shortened 2 times"
+
+
+# Definitions that somebody else has sent
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(st.text(), st.dictionaries(st.text(), JSON, max_size=4))
+def test_a_definition_is_restored_from_its_canonical_bytes(kind: str, parameters: dict[str, Any]) -> None:
+    definition = Definition(kind, parameters)
+    restored = Definition.from_canonical(definition.canonical)
+    assert (restored, restored.digest) == (definition, definition.digest)
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(st.data())
+def test_bytes_that_were_changed_are_refused_or_of_another_digest(data: st.DataObject) -> None:
+    sent = Definition("GLM", {"formula": "y ~ x", "family": "poisson", "tolerance": 1e-8}).canonical
+    place = data.draw(st.integers(0, len(sent) - 1))
+    changed = (
+        sent[:place]
+        + data.draw(st.binary(max_size=2).filter(lambda new: new != sent[place : place + 1]))
+        + sent[place + 1 :]
+    )
+    try:
+        restored = Definition.from_canonical(changed)
+    except ModelError:
+        return
+    assert restored.canonical == changed
+    assert restored.digest != Definition.from_canonical(sent).digest
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b"1",
+        b'"kind"',
+        b"{}",
+        b'{"kind":"GLM"}',
+        b'{"kind":1,"parameters":{}}',
+        b'{"parameters":{},"kind":"GLM"}',
+        b'{"kind": "GLM","parameters":{}}',
+        b'{"kind":"GLM","kind":"GLM","parameters":{}}',
+        b'{"also":1,"kind":"GLM","parameters":{}}',
+        b'{"kind":"GLM","parameters":{"a":NaN}}',
+        b'{"kind":"GLM","parameters":{"a":1e999}}',
+        b'{"kind":"GLM","parameters":{"a":1.0e0}}',
+        b'{"kind":"GLM","parameters":{"a":' + b"9" * 5_000 + b"}}",
+        b'{"kind":"GLM","parameters":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"kind":"GLM","parameters":' + b"[" * 400 + b"]" * 400 + b" }",
+        b"\xff\xfe",
+        '{"kind":"GLM","parameters":{}}'.encode("utf-16"),
+    ],
+)
+def test_what_is_not_the_canonical_form_is_refused(content: bytes) -> None:
+    with pytest.raises(ModelError, match=r"no definition|not the canonical|not finite"):
+        Definition.from_canonical(content)
