@@ -108,6 +108,26 @@ class DeployedHost(DispatchingHost):
             task.cancel()
         await super().leave()
 
+    async def connect(self, introduced: Sequence[Sequence[bytes]], handles: Sequence[Any]) -> None:
+        """Refuse: whom this party knows, its study says.
+
+        Raises
+        ------
+        SetupError
+            Always.
+        """
+        raise SetupError("a party of a deployment pins the identities that its study names, and no others")
+
+    async def install(self, definition: bytes, shared: list[Any]) -> None:
+        """Refuse: here a model travels as its definition.
+
+        Raises
+        ------
+        SetupError
+            Always.
+        """
+        raise SetupError("a party of a deployment takes no model from outside: propose its definition")
+
     def _load(self) -> None:
         """Read what the party needs besides its keys, off the loop."""
 

@@ -22,7 +22,7 @@ from tacit.models.definition import Definition
 from tacit.models.errors import DataError
 from tacit.models.regression import GLM
 from tacit.models.sum import Sum
-from tacit.protocols.errors import RefusedError
+from tacit.protocols.errors import RefusedError, SetupError
 from tacit.protocols.invitation import MODEL_NOT_ALLOWED
 from tacit.protocols.pairwise_masking import PairwiseMasking
 from tacit.protocols.presence import Agreement, present
@@ -309,6 +309,26 @@ def test_refusal_is_logged_once_and_without_a_secret(
     assert len(told) == 2  # by each of the two
     for name in ("north", "coordinator"):
         assert secret_of(name)[:32].hex() not in caplog.text
+
+
+@pytest.mark.parametrize("started", [True, False])
+@pytest.mark.parametrize("name", ALL[:2])
+def test_nobody_introduces_parties_or_installs_models(
+    name: str, started: bool, cluster: Cluster, loop: asyncio.Runner
+) -> None:
+    """As in a simulation, where all parties are the user's."""
+
+    async def scene() -> None:
+        async with cluster:
+            host: Any = cluster.make(name)
+            if started:
+                await host.start()
+            with pytest.raises(SetupError, match="its study names"):
+                await host.connect([await host.introduce()], [None])
+            with pytest.raises(SetupError, match="takes no model from outside"):
+                await host.install(bytes(32), [GLM("count ~ 1", family="poisson")])
+
+    loop.run(scene())
 
 
 # Losses

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from tacit.actors import cluster, party_keeper
 from tacit.actors.errors import PeerUnreachableError
 from tacit.actors.party_keeper import words_of
 from tacit.models.errors import DataError
+from tacit.protocols.errors import SetupError
 from tacit.records.errors import RecordError
+from tacit.records.party_file import RepositoryPlace
 
 
 def task_error(raised: Exception) -> RayTaskError:
@@ -111,3 +114,100 @@ def test_ray_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(party_keeper, "RAY_SECONDS", -1.0)
     with pytest.raises(PeerUnreachableError, match="start it"):
         party_keeper._reach_ray("10.1.0.1:6379")
+
+
+# Its stay
+
+
+class Remote:
+    """A method of an actor: each call has the next answer, or the last one again."""
+
+    def __init__(self, *answers: Any) -> None:
+        self._answers = list(answers)
+
+    def remote(self) -> Any:
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+class FakeRay:
+    """Gives an answer for what is one, and raises an error; the process ends after some looks."""
+
+    def __init__(self, looks: int) -> None:
+        self._looks = looks
+
+    def get(self, reference: Any, timeout: float | None = None) -> Any:
+        if isinstance(reference, Exception):
+            raise reference
+        return reference
+
+    def wait(self, references: list[Any], *, timeout: float) -> tuple[list[Any], list[Any]]:
+        self._looks -= 1
+        return (references, []) if self._looks < 0 else ([], references)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was made, in its order."""
+    order: list[str] = []
+
+    def start_party(study: str, name: str, kind: str, path: str) -> Any:
+        order.append(f"{kind} {name}")
+        assert Path(path).is_absolute()
+        return SimpleNamespace(
+            start=Remote({"east": "not there yet"}),
+            watch=Remote(ActorDiedError()),
+            problems=Remote({"east": "not there yet"}, {"east": "not there yet"}, {}, {}),
+        )
+
+    def start_repository(study: str, name: str, place: RepositoryPlace) -> Any:
+        order.append(place.folder)
+        return SimpleNamespace(ledger_head=Remote(b""))
+
+    monkeypatch.setattr(party_keeper, "_reach_ray", lambda _: None)
+    monkeypatch.setattr(party_keeper, "ray", FakeRay(looks=5))
+    monkeypatch.setattr(cluster, "start_party", start_party)
+    monkeypatch.setattr(cluster, "start_deployed_repository", start_repository)
+    return order
+
+
+def test_keeper_tells_when_the_party_is_ready_and_whenever_others_come_or_go(
+    tmp_path: Path, made: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert party_keeper.main(str(party_file(tmp_path, "north"))) == 1
+    assert events(capsys) == [
+        {
+            "event": "ready",
+            "party": "north",
+            "study": "Insect sprays",
+            "not_met": {"east": "not there yet"},
+        },
+        {"event": "parties", "not_met": {}},
+        {"event": "failed", "error": "its process has ended"},
+    ]
+    assert made == ["holder north"]
+
+
+def test_repository_is_there_before_the_coordinator_looks_for_it(tmp_path: Path, made: list[str]) -> None:
+    party_keeper.main(str(party_file(tmp_path, "coordinator")))
+    assert made == [str(tmp_path / "coordinator" / "state" / "repository"), "coordinator coordinator"]
+
+
+def test_process_that_never_answers_is_not_kept(
+    tmp_path: Path, made: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper ends, with it the process, and both are started again."""
+    host = SimpleNamespace(start=Remote({}), watch=Remote(None), problems=Remote(GetTimeoutError("x")))
+    monkeypatch.setattr(cluster, "start_party", lambda *_: host)
+    assert party_keeper.main(str(party_file(tmp_path, "north"))) == 1
+    assert events(capsys)[-1] == {"event": "failed", "error": "its process does not answer"}
+
+
+def test_second_process_of_a_party_is_told(
+    tmp_path: Path, made: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start_party(*_: Any) -> None:
+        raise SetupError("a process of north is there already")
+
+    monkeypatch.setattr(cluster, "start_party", start_party)
+    assert party_keeper.main(str(party_file(tmp_path, "north"))) == 1
+    assert events(capsys) == [{"event": "failed", "error": "a process of north is there already"}]
