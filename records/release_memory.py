@@ -152,6 +152,9 @@ class ReleaseMemory:
         self._place = START
         self._releases: dict[bytes, Release] = {}  # by session
         self._by_question: dict[bytes, dict[bytes, Release]] = {}
+        self._sets: dict[
+            frozenset[PartyId], frozenset[PartyId]
+        ] = {}  # each set of holders once, not for every release
         self._examined: dict[bytes, Release] = {}  # allowed, and not released yet
         self._lock = threading.Lock()
 
@@ -315,6 +318,7 @@ class ReleaseMemory:
             self._place = place
 
     def _take(self, release: Release) -> None:
+        release = replace(release, holders=self._sets.setdefault(release.holders, release.holders))
         self._releases[release.session] = release
         self._by_question.setdefault(release.question, {})[release.session] = release
 

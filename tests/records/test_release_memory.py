@@ -285,6 +285,12 @@ def test_sessions_that_never_released_do_not_pile_up() -> None:
 # With noise drawn for each session
 
 
+def test_releases_over_the_same_holders_share_the_set() -> None:
+    memory = memory_of(*(invitation(session=bytes([n]) * 32, theta=n) for n in range(3)))
+    first, *others = memory._releases.values()
+    assert all(release.holders is first.holders for release in others)
+
+
 def noised(*released: Invitation) -> ReleaseMemory:
     memory = ReleaseMemory(ME, ROSTER)
     for invited in released:
