@@ -134,6 +134,17 @@ def training(quick: Quick = False, output: Output = DEFAULT_OUTPUT) -> None:
     _run(["training", "training_memory"], output, quick=quick)
 
 
+@application.command()
+def soak(quick: Quick = False, output: Output = DEFAULT_OUTPUT) -> None:
+    """Measure what stays behind (a quarter of an hour): a thousand sessions in a row, and a thousand with kills.
+
+    Under pairwise masking and in the ring of Paillier. Resident memory, open files and threads of every process,
+    actors, stored bytes and references after the first tenth of the sessions and at the end; and whether every sum is
+    the right one over its survivors, or a typed error, when processes are killed at random.
+    """
+    _run(["soak"], output, quick=quick)
+
+
 def _run(names: Sequence[str], output: Path, *, quick: bool) -> None:
     """Run modules of this folder, each imported when its turn comes, and show each section as it is finished."""
     sections: list[Section] = []

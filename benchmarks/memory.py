@@ -31,15 +31,23 @@ def forget_peak(process: int) -> None:
         (PROCESSES / str(process) / "clear_refs").write_text("5", encoding="ascii")
 
 
-def actor_peaks(without: str) -> dict[int, float]:
-    """Peak megabytes of each actor's process started from here, by process id.
-
-    Ray names the process of an actor ``ray::Class``; those of class `without`, and idle ones, are left out.
-    """
+def actors() -> dict[int, str]:
+    """Names of the actors' processes started from here, by process id, as Ray names them: ``ray::Class``."""
     names = {process: _command(process) for process in _descendants(os.getpid())}
-    left_out = (f"ray::{without}", "ray::IDLE")
-    actors = [p for p, name in names.items() if name.startswith("ray::") and not name.startswith(left_out)]
-    return {process: _status(process, "VmHWM") for process in actors}
+    return {
+        process: name
+        for process, name in names.items()
+        if name.startswith("ray::") and not name.startswith("ray::IDLE")
+    }
+
+
+def actor_peaks(without: str) -> dict[int, float]:
+    """Peak megabytes of each actor's process started from here, by process id; those of class `without` left out."""
+    return {
+        process: _status(process, "VmHWM")
+        for process, name in actors().items()
+        if not name.startswith(f"ray::{without}")
+    }
 
 
 def together() -> float:

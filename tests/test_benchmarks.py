@@ -17,9 +17,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import tacit
 from house import ROOT
 from phe import generate_paillier_keypair
 from tacit.actors.driver import Driver
+from tacit.actors.events import Result
 from tacit.actors.transport import RayTransport
 from tacit.models.total import Total
 from tacit.protocols.party import PartyId
@@ -221,7 +223,77 @@ def test_steps_of_additive_sharing_run_again(monkeypatch: pytest.MonkeyPatch) ->
     assert runs["aggregator"]().vectors[0].shape == (5,)
 
 
-@pytest.mark.parametrize("command", ["masks", "rounds", "training", "scale", "aggregators", "shares"])
+class Soaking:
+    """A federation whose sums are over these holders, or fail."""
+
+    def __init__(self, rows: dict[str, Any]) -> None:
+        self.rows, self.survivors = rows, tuple(rows)
+        self.error: Exception | None = None
+        self.restarts = 0
+        self.wrong_by = 0.0
+
+    @property
+    def processes(self) -> dict[str, int]:
+        return {"site-1": 1}
+
+    def restart(self) -> None:
+        self.restarts += 1
+
+    def sum(self, function: Any, at: float, on_event: Any) -> Any:
+        if self.error is not None:
+            raise self.error
+        on_event(Result(None, self.survivors, (), 1))
+        each = [function(self.rows[name], at) for name in self.survivors]
+        return np.array([math.fsum(values) + self.wrong_by for values in zip(*each, strict=True)])
+
+
+@pytest.fixture
+def soaking(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Soaking]:
+    module = benchmark("soak", monkeypatch)
+    federation = Soaking({f"site-{place}": np.array([place, 0.1]) for place in (1, 2, 3)})
+    monkeypatch.setattr(module, "_sample", lambda _: module.Sample({}, {}))
+    return module, module.Soak(federation, federation.rows, lambda _: None), federation
+
+
+def test_a_soak_tells_right_sums_over_survivors_from_wrong_ones(soaking: tuple[Any, Any, Soaking]) -> None:
+    _, soak, federation = soaking
+    assert soak.undisturbed(20).tally.sums == {3: 20}
+    federation.survivors = ("site-1", "site-3")
+    assert soak.undisturbed(20).tally.sums == {2: 20}
+    federation.wrong_by = 1e-12
+    assert len(soak.undisturbed(20).tally.wrong) == 20
+
+
+def test_a_soak_counts_typed_errors_apart_from_others(soaking: tuple[Any, Any, Soaking]) -> None:
+    _, soak, federation = soaking
+    federation.error = tacit.ClosedError()
+    assert soak.undisturbed(20).tally.errors == {"ClosedError": 20}
+    federation.error = KeyError("site-1")
+    assert soak.undisturbed(20).tally.wrong[0].startswith("a KeyError in session")
+
+
+def test_after_every_kill_of_a_soak_all_parties_start_anew(
+    monkeypatch: pytest.MonkeyPatch, soaking: tuple[Any, Any, Soaking]
+) -> None:
+    module, soak, federation = soaking
+    killed: list[int] = []
+    monkeypatch.setattr(module.os, "kill", lambda process, _: killed.append(process))
+    monkeypatch.setattr(module, "LATEST_SECONDS", 0.0)
+    tally = soak.with_kills(60).tally
+    assert len(killed) == tally.kills["site-1"] == federation.restarts > 0
+    assert sum(tally.sums.values()) >= 60
+
+
+def test_growth_is_told_where_it_is_largest(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = benchmark("soak", monkeypatch)
+    first = module.Sample({"a": module.Held(100.0, 9, 5), "b": module.Held(100.0, 9, 5)}, {"actors": 3})
+    last = module.Sample({"a": module.Held(105.0, 9, 5), "b": module.Held(111.0, 10, 5)}, {"actors": 3})
+    section = module._section("soak", module.Soaked(module.Tally(), first, last, ("a", "b")))
+    met = {figure.what: figure.met for figure in section.figures}
+    assert [what for what in met if not met[what]] == ["resident memory: b", "open files of a process"]
+
+
+@pytest.mark.parametrize("command", ["masks", "rounds", "training", "scale", "aggregators", "shares", "soak"])
 def test_every_command_explains_itself(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     application = benchmark("__main__", monkeypatch).application
     shown = CliRunner().invoke(application, [command, "--help"], env={"COLUMNS": "100"})
