@@ -136,26 +136,6 @@ class DeployedHost(DispatchingHost):
         (party,) = self._parties.values()
         return encode(present(party.identity, self._agreement, challenge, int(time.time()))).header
 
-    async def connect(self, introduced: Sequence[Sequence[bytes]], handles: Sequence[Any]) -> None:
-        """Refuse: the parties of a deployment are those of its study.
-
-        Raises
-        ------
-        SetupError
-            Always.
-        """
-        raise SetupError("a party of a deployment pins whom its study names, and nobody else")
-
-    async def install(self, definition: bytes, shared: list[Any]) -> None:
-        """Refuse: models come as definitions.
-
-        Raises
-        ------
-        SetupError
-            Always.
-        """
-        raise SetupError("a party of a deployment makes its models of definitions")
-
     async def greet(self, name: str) -> str:
         """Look at once for a party that says it is there; return why it is not met, or nothing."""
         peer = next((peer for peer in self._there if name in peer.parties), None)
