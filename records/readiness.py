@@ -95,12 +95,13 @@ def _security(file: PartyFile) -> Check:
         except RecordError as error:
             return Check(what, "not ready", str(error))
         return Check(what, "in order", f"TLS and a token, in {folder.name}")
-    if file.study.address.rpartition(":")[0] in LOCAL:
-        return Check(what, "in order", "none: the cluster is on this machine alone")
     remedy = (
         "make certificates and a token with `python -m tacit keys cluster`, and name their folder in [ray] "
         "certificates: whoever reaches an open Ray can run code in it, and reads what is sent"
     )
+    if file.study.address.rpartition(":")[0] in LOCAL:  # which Ray, too, takes for any address of the machine
+        alone = "no other machine takes part, but Ray listens at all addresses of this one"
+        return Check(what, "warning", f"{alone}: let a firewall keep others out, or {remedy}")
     if file.ray.insecure:
         return Check(what, "warning", f"Ray is open to its network, as [ray] insecure says: {remedy}")
     return Check(what, "not ready", remedy)

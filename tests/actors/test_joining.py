@@ -301,7 +301,7 @@ def test_address_that_is_not_given_is_left_to_ray(tmp_path: Path) -> None:
     assert not [word for word in command if word.startswith("--node-ip-address")]
 
 
-def test_on_one_machine_ray_listens_to_that_machine_alone(tmp_path: Path) -> None:
+def test_on_one_machine_ray_is_given_its_own_address(tmp_path: Path) -> None:
     assert "--node-ip-address=127.0.0.1" in ray_command(read(tmp_path))
 
 

@@ -47,7 +47,8 @@ def test_holder_looks_at_everything_that_it_needs(tmp_path: Path) -> None:
         "policy",
     ]
     assert {name: check.outcome for name, check in found.items() if check.outcome != "in order"} == {
-        "coordinator": "warning"
+        "certificates": "warning",  # there are none, and need be none
+        "coordinator": "warning",
     }
 
 
@@ -82,6 +83,13 @@ def test_nothing_secret_is_told(tmp_path: Path) -> None:
 
 
 # Certificates
+
+
+def test_ray_of_one_machine_is_not_said_to_be_closed_to_others(tmp_path: Path) -> None:
+    """It listens at all addresses, whatever the one that it is given."""
+    check = ready(tmp_path)["certificates"]
+    assert check.outcome == "warning"
+    assert "listens at all addresses" in check.told
 
 
 def test_open_cluster_over_machines_is_not_ready(tmp_path: Path) -> None:
