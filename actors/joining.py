@@ -83,16 +83,18 @@ class Joining:
                 for name, command in commands.items()
                 if name == "Ray"
             ]
-            while True:
+            ended: list[_Child] = []
+            while not is_over() and not any(ray in ended for ray in rays):
                 with self._running("party", commands["party"]) as keeper:
                     while _run_all([keeper, *rays]) and not is_over():
                         time.sleep(LOOK_SECONDS)
                     ended = [child for child in (keeper, *rays) if not _run_all([child])]
-                if is_over() or not rays or rays[0] in ended:
-                    break
-                self._tell(ended)
-                self._pause(is_over)
-        self._tell(ended)
+                self._tell([child for child in ended if child not in rays])
+                if not rays:
+                    return
+                if _run_all(rays):
+                    self._pause(is_over)
+        self._tell([ray for ray in rays if ray in ended])
 
     def _tell(self, ended: Iterable[_Child]) -> None:
         """Tell which processes have ended, once all that they have printed is read."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import pytest
 from studies import study_text, write_study
 from tacit.actors import connecting, deployment
 from tacit.actors.connecting import connect
+from tacit.actors.errors import PeerUnreachableError
 from tacit.protocols.errors import SetupError
 from tacit.records.certificates import environment, make_cluster
 from tacit.records.errors import RecordError
@@ -31,6 +36,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The studies that were asked for; nobody is looked up."""
     studies: list[Any] = []
     monkeypatch.setattr(deployment, "connected", studies.append)
+    monkeypatch.setattr(connecting, "_reach", lambda address, folder: None)
     return studies
 
 
@@ -117,3 +123,57 @@ def test_the_way_in_and_its_errors_do_not_import_ray() -> None:
         "sys.exit('ray' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class Head:
+    """Listens on this machine, with the certificates of a folder or without."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
+        self._context: ssl.SSLContext | None = None
+        if folder is not None:
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._context.load_cert_chain(folder / "node.crt", folder / "node.key")
+        self._thread = threading.Thread(target=self._answer)
+        self._thread.start()
+
+    def _answer(self) -> None:
+        caller, _ = self._listening.accept()
+        with caller, contextlib.suppress(OSError):
+            if self._context is None:
+                caller.sendall(b"no TLS here\n")
+            else:
+                self._context.wrap_socket(caller, server_side=True).close()
+
+    def close(self) -> None:
+        self._thread.join()
+        self._listening.close()
+
+
+def authority(folder: Path) -> Path:
+    folder.mkdir(mode=0o700)
+    return make_cluster(folder / "made", {"here": []}, os.urandom)[0]
+
+
+def test_a_head_with_a_certificate_of_the_same_authority_is_reached(tmp_path: Path) -> None:
+    folder = authority(tmp_path / "ours")
+    with contextlib.closing(Head(folder)) as head:
+        connecting._reach(head.address, folder)
+
+
+@pytest.mark.parametrize("theirs", [True, False])
+def test_a_head_of_another_authority_or_none_is_told_at_once(tmp_path: Path, theirs: bool) -> None:
+    other = authority(tmp_path / "theirs") if theirs else None
+    with (
+        contextlib.closing(Head(other)) as head,
+        pytest.raises(SetupError, match="no certificate of this study's authority"),
+    ):
+        connecting._reach(head.address, authority(tmp_path / "ours"))
+
+
+def test_a_head_that_is_not_there_is_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(PeerUnreachableError, match="let the coordinator join first"):
+        connecting._reach(address, None)

@@ -42,7 +42,9 @@ def loop() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    monkeypatch.setattr(deployed_hosts, "log_to", lambda folder, party: None)  # it is for a process's whole life
+    monkeypatch.setattr(
+        deployed_hosts, "log_to", lambda folder, party: None
+    )  # it is for a process's whole life
     return Cluster(tmp_path, monkeypatch)
 
 

@@ -205,7 +205,7 @@ def there(study: Path, monkeypatch: pytest.MonkeyPatch) -> Connected:
     connected = Connected(study)
 
     @contextlib.contextmanager
-    def connect(path: Path) -> Iterator[Connected]:
+    def connect(path: Path, certificates: Path | None) -> Iterator[Connected]:
         assert path == study
         yield connected
 

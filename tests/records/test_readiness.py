@@ -54,7 +54,7 @@ def test_holder_looks_at_everything_that_it_needs(tmp_path: Path) -> None:
 
 def test_coordinator_needs_a_repository_and_no_rows(tmp_path: Path) -> None:
     found = ready(tmp_path, "coordinator", "coordinator")
-    assert list(found) == ["study", "identity", "versions", "certificates", "disk", "repository"]
+    assert list(found) == ["study", "identity", "versions", "certificates", "disk", "repository", "question"]
     assert "beside the other state" in found["repository"].told
 
 
