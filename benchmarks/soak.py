@@ -47,7 +47,7 @@ LATEST_SECONDS = 0.2  # after the begin of a session that a process is killed; m
 FURTHER_SESSIONS = 3  # at most so many follow a death, before all parties start anew
 LOOKS, LOOK_SECONDS = 5, 0.3  # of which the least counts: what is under way is no growth
 GROWTH_LIMIT = 10.0  # percent
-THREADS_LIMIT = 8  # pools that fill with use: of Ray, and of a party's work
+FILES_LIMIT, THREADS_LIMIT = 4, 8  # connections of Ray, and its and our pools of threads, come with use
 SESSION_SECONDS = 10.0  # in which a session is over, whoever dies
 
 DRIVER, REPOSITORY = "the user's process", "the repository"
@@ -307,11 +307,13 @@ def _section(title: str, soaked: Soaked) -> Section:
         Figure("the longest session", "s", tally.slowest, limit=SESSION_SECONDS),
     ]
     figures += [_growth(name, first.processes[name], last.processes[name]) for name in soaked.lasting]
-    both = [(first.processes[name], last.processes[name]) for name in last.processes]
+    both = {name: (first.processes[name], last.processes[name]) for name in last.processes}
+    files = {name: (was.descriptors, now.descriptors) for name, (was, now) in both.items()}
+    threads = {name: (was.threads, now.threads) for name, (was, now) in both.items()}
     figures += [
-        _more("open files of a process", [(was.descriptors, now.descriptors) for was, now in both], 0),
-        _more("threads of a process", [(was.threads, now.threads) for was, now in both], THREADS_LIMIT),
-        *(_more(what, [(first.ray[what], last.ray[what])], 0) for what in last.ray),
+        _more("open files of a process", files, FILES_LIMIT),
+        _more("threads of a process", threads, THREADS_LIMIT),
+        *(_more(what, {"": (first.ray[what], last.ray[what])}, 0) for what in last.ray),
     ]
     return Section(title, "", tuple(figures), tuple(_remarks(tally)))
 
@@ -322,10 +324,11 @@ def _growth(name: str, was: Held, now: Held) -> Figure:
     return Figure(f"resident memory: {name}", "% more", percent, limit=GROWTH_LIMIT, note=note)
 
 
-def _more(what: str, counts: Sequence[tuple[int, int]], limit: int) -> Figure:
+def _more(what: str, counts: Mapping[str, tuple[int, int]], limit: int) -> Figure:
     """Return by how much a count has grown where it has grown most."""
-    was, now = max(counts, key=lambda count: count[1] - count[0])
-    return Figure(what, "more", float(now - was), limit=limit, note=f"{was:,}, then {now:,}")
+    where, (was, now) = max(counts.items(), key=lambda item: item[1][1] - item[1][0])
+    note = f"{was:,}, then {now:,}" + (f": {where}" if where else "")
+    return Figure(what, "more", float(now - was), limit=limit, note=note)
 
 
 def _remarks(tally: Tally) -> Iterator[str]:

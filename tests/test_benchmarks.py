@@ -287,10 +287,11 @@ def test_after_every_kill_of_a_soak_all_parties_start_anew(
 def test_growth_is_told_where_it_is_largest(monkeypatch: pytest.MonkeyPatch) -> None:
     module = benchmark("soak", monkeypatch)
     first = module.Sample({"a": module.Held(100.0, 9, 5), "b": module.Held(100.0, 9, 5)}, {"actors": 3})
-    last = module.Sample({"a": module.Held(105.0, 9, 5), "b": module.Held(111.0, 10, 5)}, {"actors": 3})
+    last = module.Sample({"a": module.Held(105.0, 9, 5), "b": module.Held(111.0, 14, 5)}, {"actors": 3})
     section = module._section("soak", module.Soaked(module.Tally(), first, last, ("a", "b")))
     met = {figure.what: figure.met for figure in section.figures}
     assert [what for what in met if not met[what]] == ["resident memory: b", "open files of a process"]
+    assert [figure.note for figure in section.figures if "files" in figure.what] == ["9, then 14: b"]
 
 
 @pytest.mark.parametrize("command", ["masks", "rounds", "training", "scale", "aggregators", "shares", "soak"])

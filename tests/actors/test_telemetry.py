@@ -59,12 +59,13 @@ def test_the_ledger_has_every_session_that_is_counted(ledger: MeasuredLedger) ->
 @pytest.fixture
 def package() -> Iterator[logging.Logger]:
     package = logging.getLogger("tacit")
-    before = package.handlers[:], package.level, package.propagate
+    handlers, level, propagate = package.handlers[:], package.level, package.propagate
     yield package
-    for handler in package.handlers[len(before[0]) :]:
+    added = [handler for handler in package.handlers if handler not in handlers]
+    package.handlers[:], package.propagate = handlers, propagate  # first: a closed one opens again
+    package.setLevel(level)
+    for handler in added:
         handler.close()
-    package.handlers[:], package.propagate = before[0], before[2]
-    package.setLevel(before[1])
 
 
 def test_a_log_tells_where_an_exception_was_raised_and_not_what_it_says(
