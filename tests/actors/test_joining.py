@@ -158,9 +158,11 @@ def test_bytes_that_are_no_text_are_passed_on(commands: dict[str, list[str]], tm
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name
 )
 def test_signal_ends_all_with_all_that_they_have_started(
-    number: signal.Signals, commands: dict[str, list[str]], tmp_path: Path
+    number: signal.Signals, commands: dict[str, list[str]], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """By their process groups: what a shell has started, too."""
+    before = signal.signal(number, signal.SIG_DFL)  # whoever has started the tests may have had it ignored
+    request.addfinalizer(lambda: signal.signal(number, before))
     processes: list[int] = []
 
     def then(event: Event) -> None:

@@ -33,7 +33,7 @@ def test_what_somebody_else_has_created_is_durable_too(
 ) -> None:
     objects, flushed = open_objects(tmp_path / "models"), list[Path]()
     objects.create("log/1", b"first")  # by a writer that may have been killed before it flushed the folder
-    monkeypatch.setattr(object_store, "_sync_folder", flushed.append)
+    monkeypatch.setattr(object_store, "sync_folder", flushed.append)
     assert not objects.create("log/1", b"first")
     assert flushed == [tmp_path / "models" / "log"]
 
