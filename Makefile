@@ -75,7 +75,7 @@ examples: $(VENV)/.installed-dev
 
 notebook: torch
 	@echo "==> examples/joint_training.ipynb, its cells as one script"
-	@cd examples && $(abspath $(RUN)) -c "$$CELLS" joint_training.ipynb
+	@cd examples && "../$(RUN)" -c "$$CELLS" joint_training.ipynb
 
 unit: $(VENV)/.installed-dev
 	@echo "==> pytest without Ray"
