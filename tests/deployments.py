@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -118,8 +119,10 @@ class Deployed:
 
     def leave(self, name: str) -> None:
         """End a party's command, as Ctrl-C does."""
-        self.joins[name].terminate()
-        self.joins[name].wait()
+        joined = self.joins[name]
+        [inside] = Path(f"/proc/{joined.pid}/task/{joined.pid}/children").read_text().split()
+        os.kill(int(inside), signal.SIGTERM)  # and not what has brought it into the host's namespaces
+        joined.wait()
 
     @property
     def address(self) -> str:
