@@ -47,7 +47,7 @@ LATEST_SECONDS = 0.2  # after the begin of a session that a process is killed; m
 FURTHER_SESSIONS = 3  # at most so many follow a death, before all parties start anew
 LOOKS, LOOK_SECONDS = 5, 0.3  # of which the least counts: what is under way is no growth
 GROWTH_LIMIT = 10.0  # percent
-FILES_LIMIT, THREADS_LIMIT = 4, 8  # connections of Ray, and its and our pools of threads, come with use
+FILES_LIMIT, THREADS_LIMIT = 0, 8  # its and our pools of threads come with use
 SESSION_SECONDS = 10.0  # in which a session is over, whoever dies
 
 DRIVER, REPOSITORY = "the user's process", "the repository"
