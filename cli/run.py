@@ -28,9 +28,11 @@ def run(
     parties have joined; or as a job, `ray job submit -- python -m tacit run
     STUDY.TOML`. A holder whose policy is against it is named, with the rule.
     """
-    from .. import connect  # noqa: PLC0415 - Ray takes a second
+    from .. import SetupError, connect  # noqa: PLC0415 - Ray takes a second
 
     with told(), connect(study, certificates=certificates) as federation:
+        if name is not None and federation.study.analysis.kind == "Sum":
+            raise SetupError("a sum is no model that could be stored: leave --save out")
         result = federation.run()
         version = None if name is None else federation.repository.save(result, name)
     if as_json:

@@ -225,6 +225,17 @@ def test_run_stores_the_model_under_a_name(study: Path, there: Connected) -> Non
     assert there.repository.names == ["sprays"]
 
 
+def test_run_of_a_sum_stores_no_model_and_asks_nobody(study: Path, there: Connected) -> None:
+    write_study(
+        study.parent, study_text(analysis='model = "Sum"\nfunction = "builtins:len"\ndata = "sprays"')
+    )
+    there.study = Study.read(study)
+    there.answer = AssertionError("nobody is to be asked")
+    result = run("run", study, "--save", "sprays")
+    assert result.exit_code == 1
+    assert "leave --save out" in result.output
+
+
 def test_run_prints_json_with_all_digits(study: Path, there: Connected) -> None:
     printed = json.loads(run("run", study, "--save", "sprays", "--json").stdout)
     assert printed == {"result": {"params": [0.1, 1 / 3]}, "version": 4}
