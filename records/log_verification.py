@@ -50,8 +50,10 @@ def check_log(
     """
     leaves: list[bytes] = []
     missing = 1
-    head = _head(objects, place)  # before the entries are counted: a writer may be at work
-    for number in numbers(objects, place):
+    head, found = _head(objects, place), numbers(objects, place)  # in this order: a writer may be at work
+    if head is None and found:  # the first of all was written meanwhile, after the head
+        head, found = _head(objects, place), numbers(objects, place)
+    for number in found:
         file = f"{place}/{number:08d}.json"
         if number > missing:
             yield Fault(f"{place}/{missing:08d}.json", "missing")

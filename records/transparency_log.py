@@ -210,7 +210,7 @@ class Log:
             for number, damage in self._damages.items():
                 if number > after:
                     raise damage
-            if octets is None and self._leaves:
+            if octets is None and self._leaves and self._objects.read(self.head_address) is None:
                 raise RecordError(f"{self.head_address} is missing")
             if size > len(self._leaves):
                 raise RecordError(f"{self.address(len(self._leaves) + 1)} is missing")

@@ -40,6 +40,25 @@ def test_entries_are_read_in_their_order_by_everybody(tmp_path: Path) -> None:
     assert faulty_files(tmp_path) == set()
 
 
+class WrittenMeanwhile(FolderStore):
+    """A folder where somebody begins the log just after a reader has looked for its head."""
+
+    begun = False
+
+    def read(self, address: str) -> bytes | None:
+        found = super().read(address)
+        if address.endswith("head.json") and not self.begun:
+            self.begun = True
+            log_in(self.folder, 2)
+        return found
+
+
+def test_a_log_that_is_begun_while_it_is_read_is_whole(tmp_path: Path) -> None:
+    assert not list(check_log(WrittenMeanwhile(tmp_path / "checked"), "log"))
+    Log(WrittenMeanwhile(tmp_path / "appended"), "log", KEY).append({"n": 3})
+    assert [entry.body["n"] for entry in log_in(tmp_path / "appended", 0).entries()] == [0, 1, 3]
+
+
 def test_two_writers_take_turns(tmp_path: Path) -> None:
     first, second = log_in(tmp_path, 1), log_in(tmp_path, 0, OTHER)
     for writer in (second, first, second, first):
