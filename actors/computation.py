@@ -23,7 +23,7 @@ from ..models.definition import State
 from ..models.total import Arrays, EvaluationError
 from ..privacy.noised_sum import NoisedSum
 from ..protocols.auto_range import grid_within
-from ..protocols.errors import DropoutError, RangeError, RefusedError, SetupError, VoidedError
+from ..protocols.errors import BRING_BACK, DropoutError, RangeError, RefusedError, SetupError, VoidedError
 from ..protocols.invitation import ALREADY_RELEASED, invite, specify
 from ..protocols.key_agreement import SessionKeys
 from ..protocols.protocol import Aggregate, Protocol, accepted_by_coordinator, coordinator_role
@@ -385,9 +385,9 @@ class Computation:
         present = [holder for holder in self.roster.holders if holder not in lost]
         missing = [holder for holder in holders if holder not in present]
         remedy = reason or (
-            'start a new federation, or allow losses with on_dropout="continue"'
+            f'{BRING_BACK}, or allow losses with on_dropout="continue"'
             if self.on_dropout == "fail"
-            else "start a new federation with more holders"
+            else BRING_BACK
         )
         return DropoutError(needed=needed, present=present, missing=missing, reason=remedy)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..protocols.additive_sharing import AdditiveSharing
 from ..protocols.convening import ConvenedAggregate, accepted_by_asker, asker_role
-from ..protocols.errors import DropoutError, SetupError
+from ..protocols.errors import BRING_BACK, DropoutError, SetupError
 from ..protocols.invitation import invite
 from ..protocols.key_agreement import SessionKeys
 from ..protocols.protocol import Aggregate
@@ -84,7 +84,7 @@ class ConvenedComputation(Computation):
     def _go_on_without(self, loss: DropoutError) -> tuple[str, ...]:
         """Give up: whoever could be done without has been, within the session."""
         if not loss.missing and self.on_dropout == "fail":
-            loss.reason = 'start a new federation, or allow losses with on_dropout="continue"'
+            loss.reason = f'{BRING_BACK}, or allow losses with on_dropout="continue"'
         raise loss
 
     def _dropout(self, lost: list[Any], *, reason: str = "") -> DropoutError:
@@ -93,7 +93,7 @@ class ConvenedComputation(Computation):
             needed=self.protocol.minimum_holders,
             present=(),
             missing=(),
-            reason=reason or "start a new federation",
+            reason=reason or BRING_BACK,
         )
 
     def _recorded_holders(self) -> str:

@@ -259,7 +259,8 @@ class Fit(Stepwise):
 
     def __repr__(self) -> str:
         estimates = ", ".join(f"{n}={v:.6g}" for n, v in zip(self.names, self.estimates, strict=True))
-        return f"<Fit {self.definition.kind}: {estimates}; llf={self.llf:.8g}, converged={self.converged}>"
+        llf = "" if math.isnan(self.llf) else f"llf={self.llf:.8g}, "  # not released under privacy
+        return f"<Fit {self.definition.kind}: {estimates}; {llf}converged={self.converged}>"
 
     def summary(self, alpha: float = 0.05) -> Summary:
         """Return a table as statsmodels prints it, then provenance and warnings."""

@@ -95,7 +95,7 @@ def r_style(fit: Fit) -> str:
     Returns
     -------
     str
-        A heading and one line for each parameter; the last also has -2 log L and the log-likelihood.
+        A heading and one line for each parameter; the last also has -2 log L and the log-likelihood, if released.
     """
     columns = [_r_column(fit.estimates), _r_column(fit.standard_errors)]
     width = max(11, *(len(name) for name in fit.names)) + 1
@@ -108,8 +108,10 @@ def r_style(fit: Fit) -> str:
         name.ljust(width) + estimate.rjust(widths[0]) + " " + error.rjust(widths[1])
         for name, estimate, error in zip(fit.names, *columns, strict=True)
     ]
-    ending = f"        -2 log L: {-2 * fit.llf:.7g}     'log Lik.' {fit.llf:.7g}"
-    return "\n".join([heading, *rows]) + ending
+    table = "\n".join([heading, *rows])
+    if math.isnan(fit.llf):  # not released under privacy
+        return table
+    return f"{table}        -2 log L: {-2 * fit.llf:.7g}     'log Lik.' {fit.llf:.7g}"
 
 
 def _r_column(values: NDArray[np.float64]) -> list[str]:

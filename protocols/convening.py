@@ -32,7 +32,7 @@ from .additive_sharing import ANSWER_SECONDS, AdditiveSharing, sum_seconds
 from .additive_steps import add_sums
 from .channel import Channel, Role
 from .convening_steps import agreed_included, commission_in, convened
-from .errors import AbortedError, DropoutError, InvalidMessageError, RefusedError, SetupError
+from .errors import BRING_BACK, AbortedError, DropoutError, InvalidMessageError, RefusedError, SetupError
 from .invitation import (
     CONTRIBUTION_SECONDS,
     NOT_ALLOWED,
@@ -140,7 +140,7 @@ async def _ask(
 def _as_told(end: AbortedError, minimum: int) -> Exception:
     """Return the error that an aggregator's reason stands for, without a name or a number."""
     if end.reason == HOLDERS_MISSING:
-        return DropoutError(needed=minimum, present=(), missing=(), reason="start a new federation")
+        return DropoutError(needed=minimum, present=(), missing=(), reason=BRING_BACK)
     if end.reason in REFUSALS:
         return RefusedError({UNNAMED: (end.reason, "")})
     return SetupError(end.reason) if end.reason == ARRAYS_DIFFER else end

@@ -21,6 +21,8 @@ from collections.abc import Iterable, Mapping
 from ..serialization.errors import TacitError
 from ..serialization.session_messages import Closed
 
+BRING_BACK = "bring the missing back (restart() in a simulation, `join` in a deployment)"
+
 
 class ProtocolError(TacitError):
     """A session cannot start or cannot go on."""

@@ -255,7 +255,7 @@ def test_two_survivors_are_too_few(loop: asyncio.Runner, during: bool) -> None:
             else:
                 network.kill("b")
                 await asyncio.sleep(0)
-            with pytest.raises(DropoutError, match="start a new federation") as caught:
+            with pytest.raises(DropoutError, match="bring the missing back") as caught:
                 await network.run(Sum(itself), on_dropout="continue")
             assert (caught.value.needed, len(caught.value.present)) == (3, 2)
             assert caught.value.missing == tuple(sorted(network.dead))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from typing import Any
 
@@ -202,6 +203,12 @@ def test_a_likelihood_predicts_no_rows() -> None:
 
 def test_a_repr_is_one_line() -> None:
     assert repr(example()) == "<Fit MaximumLikelihood: lambda=9.175; llf=-99.766413, converged=True>"
+
+
+def test_a_log_likelihood_that_is_not_released_is_not_shown() -> None:
+    private = example(llf=math.nan)
+    assert repr(private) == "<Fit MaximumLikelihood: lambda=9.175; converged=True>"
+    assert r_style(private).endswith("  0.4789311")
 
 
 def test_the_covariance_is_the_inverse_information() -> None:
