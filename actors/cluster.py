@@ -183,8 +183,8 @@ def start_repository(location: str) -> Any:
     return ray.remote(**_REPOSITORY)(ModelRepository).remote(location)
 
 
-def start_party(study: str, party: str, kind: str, path: str) -> Any:
-    """Start the process of a party of a deployment, on the machine that bears its name.
+def start_party(study: str, party: str, kind: str, path: str, machine: str) -> Any:
+    """Start the process of a party of a deployment, on its machine.
 
     Parameters
     ----------
@@ -193,24 +193,26 @@ def start_party(study: str, party: str, kind: str, path: str) -> Any:
     party, kind : str
     path : str
         Of its private file, on this machine.
+    machine : str
+        What this machine bears as its label.
 
     Raises
     ------
     SetupError
-        If no machine of the cluster bears the name: it would be waited for without end. Or if there is such a process.
+        If no machine of the cluster bears it: it would be waited for without end. Or if there is such a process.
     """
-    return _start_named(HOSTS[kind], _HOST, (study, party), party, path)
+    return _start_named(HOSTS[kind], _HOST, (study, party), machine, path)
 
 
-def start_deployed_repository(study: str, coordinator: str, place: RepositoryPlace) -> Any:
+def start_deployed_repository(study: str, machine: str, place: RepositoryPlace) -> Any:
     """Start the repository's actor of a deployment, beside the coordinator.
 
     Parameters
     ----------
     study : str
         The title.
-    coordinator : str
-        Its name, which its machine bears.
+    machine : str
+        What the coordinator's machine bears as its label.
     place : RepositoryPlace
 
     Raises
@@ -225,7 +227,7 @@ def start_deployed_repository(study: str, coordinator: str, place: RepositoryPla
             ("repository_key_file", place.repository_key_file),
         )
     }
-    return _start_named(ModelRepository, _REPOSITORY, (study, REPOSITORY), coordinator, place.folder, **keys)
+    return _start_named(ModelRepository, _REPOSITORY, (study, REPOSITORY), machine, place.folder, **keys)
 
 
 def _start_named(
@@ -236,7 +238,7 @@ def _start_named(
     *arguments: Any,
     **keywords: Any,
 ) -> Any:
-    """Start an actor that others find by its name, on the machine of a party."""
+    """Start an actor that others find by its name, on a machine."""
     named = {
         **options,
         "name": actor_name(*name),
@@ -252,12 +254,12 @@ def _start_named(
         ) from None
 
 
-def _place_of(party: str) -> dict[str, str]:
-    place = {LABEL: party}
+def _place_of(machine: str) -> dict[str, str]:
+    place = {LABEL: machine}
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     if not any(node["Alive"] and node["Labels"].items() >= place.items() for node in nodes):
         raise SetupError(
-            f"no machine of the cluster bears the label {LABEL}={place[LABEL]}: start Ray there with it"
+            f"no machine of the cluster bears the label {LABEL}={machine}: start Ray there with it"
         )
     return place
 

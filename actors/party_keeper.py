@@ -52,11 +52,12 @@ def keep(file: PartyFile) -> None:
     """
     study = file.study
     name, kind = file.party.name, file.party.kind
+    machine = study.machines[name]
     _reach_ray(study.address)
     if kind == COORDINATOR:
-        repository = cluster.start_deployed_repository(study.title, name, _place(file))
+        repository = cluster.start_deployed_repository(study.title, machine, _place(file))
         ray.get(repository.ledger_head.remote())
-    host = cluster.start_party(study.title, name, kind, str(file.path.absolute()))
+    host = cluster.start_party(study.title, name, kind, str(file.path.absolute()), machine)
     problems = ray.get(host.start.remote())
     say("ready", party=name, study=study.title, not_met=problems)
     gone = host.watch.remote()

@@ -55,7 +55,7 @@ class RayPlace:
     ip : str or None
         This machine's address in the cluster; None leaves it to Ray.
     start : bool
-        Whether it is started here, or runs already.
+        Whether it is started here, or runs already: on the machine of another party, that party starts it.
     certificates : path or None
         The folder of this machine's certificate and token, as `python -m tacit keys cluster` makes them.
     insecure : bool
@@ -140,7 +140,7 @@ class PartyFile:
             sources=_sources(top, folder, study, party),
             policy=_policy(top.table("policy"), state, study),
             repository=_repository(top, folder, party),
-            ray=_ray(top.table("ray"), folder),
+            ray=_ray(top.table("ray"), folder, study.machines[party.name] == party.name),
         )
 
     def source(self) -> DataSource:
@@ -240,7 +240,7 @@ def _key_file(table: Table, key: str, folder: Path) -> Path | None:
     return folder / file
 
 
-def _ray(table: Table, folder: Path) -> RayPlace:
+def _ray(table: Table, folder: Path, is_own_machine: bool) -> RayPlace:
     table.only(("ip", "start", "certificates", "insecure", "dashboard"))
     ip, certificates = table.optional("ip", str), table.optional("certificates", str)
     try:
@@ -249,9 +249,14 @@ def _ray(table: Table, folder: Path) -> RayPlace:
         raise table.problem(f'{ip!r} is no address of a machine, such as "10.1.0.2"', "ip") from None
     if certificates is not None and not (folder / certificates).is_dir():
         raise table.problem(f"there is no folder {folder / certificates}", "certificates")
+    start = table.get("start", bool, is_own_machine)
+    if start and not is_own_machine:
+        raise table.problem(
+            "the study has this party on another's machine, where that one starts Ray", "start"
+        )
     return RayPlace(
         ip=ip,
-        start=table.get("start", bool, True),
+        start=start,
         certificates=None if certificates is None else folder / certificates,
         insecure=table.get("insecure", bool, False),
         dashboard=table.get("dashboard", bool, False),

@@ -75,6 +75,8 @@ class Study:
         What to do when a holder is lost.
     address : str
         Host and port where Ray's head listens.
+    machines : mapping of str to str
+        Of each party, the party whose machine it runs on: itself, unless the study says otherwise.
     digest : bytes
         SHA-256 of the file's bytes, 32 bytes.
     """
@@ -88,6 +90,7 @@ class Study:
     minimum_rows: int
     on_dropout: Literal["fail", "continue"]
     address: str
+    machines: Mapping[str, str]
     digest: bytes = field(repr=False)
 
     @classmethod
@@ -119,6 +122,7 @@ class Study:
                 Literal["fail", "continue"], rules.one_of("on_dropout", ("fail", "continue"), "fail")
             ),
             address=_address(top.table("cluster")),
+            machines=_machines(top),
             digest=sha256(octets).digest(),
         )
 
@@ -166,7 +170,12 @@ class Study:
             "title": self.title,
             "digest": self.digest.hex(),
             "parties": [
-                {"name": party.name, "kind": party.kind, "fingerprint": fingerprint(party)}
+                {
+                    "name": party.name,
+                    "kind": party.kind,
+                    "machine": self.machines[party.name],
+                    "fingerprint": fingerprint(party),
+                }
                 for party in self.parties
             ],
             "protocol": repr(self.protocol),
@@ -191,9 +200,16 @@ class Study:
             ("privacy", "none" if self.privacy is None else repr(self.privacy)),
             ("rules", f"{self.minimum_holders} holders, {self.minimum_rows} rows; a loss: {self.on_dropout}"),
             ("cluster", self.address),
-            *((party.kind, f"{party.name:<16} {fingerprint(party)}") for party in self.parties),
+            *(
+                (party.kind, f"{party.name:<16} {fingerprint(party)}{self._guest(party)}")
+                for party in self.parties
+            ),
         ]
         return "\n".join(f"{what:<12} {text}" for what, text in rows)
+
+    def _guest(self, party: Party) -> str:
+        machine = self.machines[party.name]
+        return "" if machine == party.name else f", on the machine of {machine}"
 
 
 def _title(top: Table) -> str:
@@ -218,7 +234,7 @@ def _roster(top: Table) -> Roster:
 
 
 def _party(table: Table) -> Party:
-    table.only(("name", "kind", "verify_key", "agreement_key"))
+    table.only(("name", "kind", "machine", "verify_key", "agreement_key"))
     name = table.get("name", str)
     try:
         check_name(name)
@@ -230,6 +246,18 @@ def _party(table: Table) -> Party:
         verify_key=_key(table, "verify_key"),
         agreement_key=_key(table, "agreement_key"),
     )
+
+
+def _machines(top: Table) -> dict[str, str]:
+    """Return whose machine each party runs on; a guest's host has a machine of its own."""
+    tables = {table.get("name", str): table for table in top.tables("party")}
+    machines = {name: table.optional("machine", str) or name for name, table in tables.items()}
+    for name, machine in machines.items():
+        if machines.get(machine) != machine:
+            raise tables[name].problem(
+                f"{machine!r} is no party of this study with a machine of its own", "machine"
+            )
+    return machines
 
 
 def _key(table: Table, key: str) -> bytes:

@@ -82,21 +82,24 @@ class Analyst:
 
 @dataclass
 class Deployed:
-    """The parties of a study, each on a host of its own.
+    """The parties of a study on their hosts.
 
     Attributes
     ----------
     network : Network
     folder : Path
         Of everything; each party has a folder in it.
+    hosts : dict of str to Host
+        Where each party is.
     """
 
     network: Network
     folder: Path
+    hosts: dict[str, Host]
     joins: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
     def host(self, name: str) -> Host:
-        return self.network.hosts[name]
+        return self.hosts[name]
 
     def study(self, name: str = COORDINATOR) -> Path:
         return self.folder / name / "study.toml"
@@ -138,9 +141,7 @@ class Deployed:
         """Wait until something is so; return how long it took."""
         began = time.monotonic()
         while not what():
-            assert time.monotonic() - began < seconds, {
-                name: self.events(name)[-4:] for name in self.network.hosts
-            }
+            assert time.monotonic() - began < seconds, {name: self.events(name)[-4:] for name in self.hosts}
             time.sleep(LOOK_SECONDS)
         return time.monotonic() - began
 
@@ -149,9 +150,9 @@ class Deployed:
 
     def start(self) -> None:
         """Have all parties join, and wait until they are there."""
-        for name in self.network.hosts:
+        for name in self.hosts:
             self.join(name)
-        self.wait_for(lambda: all(map(self.is_ready, self.network.hosts)))
+        self.wait_for(lambda: all(map(self.is_ready, self.hosts)))
 
     def analyst(self) -> Analyst:
         """Connect on the coordinator's machine."""
@@ -179,6 +180,7 @@ def deploy(
     policy: str = "",
     rules: str = "",
     sources: Mapping[str, str] | None = None,
+    guest: str = "",
 ) -> Deployed:
     """Write the files of a study over new hosts: a coordinator, and holders of rows as CSV.
 
@@ -192,14 +194,20 @@ def deploy(
         Of every party.
     sources : mapping of str to str, optional
         The table of another source, by holder.
+    guest : str, optional
+        The holder on the coordinator's host.
     """
     kinds = {COORDINATOR: "coordinator", **dict.fromkeys(rows, "holder")}
-    hosts = {name: network.host(name) for name in kinds}
+    machines = {name: COORDINATOR if name == guest else name for name in kinds}
+    made = {machine: network.host(machine) for machine in dict.fromkeys(machines.values())}
+    hosts = {name: made[machine] for name, machine in machines.items()}
     certificates = folder / "authority"
     certificates.mkdir(mode=0o700)
-    make_cluster(certificates, {name: [host.address] for name, host in hosts.items()}, os.urandom)
+    make_cluster(certificates, {machine: [host.address] for machine, host in made.items()}, os.urandom)
     study = study_text(
-        parties=parties_text(list(kinds.items())),
+        parties=parties_text(list(kinds.items())).replace(
+            f'name = "{guest}"', f'name = "{guest}"\nmachine = "{COORDINATOR}"'
+        ),
         protocol=protocol,
         analysis=analysis,
         address=f"{hosts[COORDINATOR].address}:6379",
@@ -208,6 +216,7 @@ def deploy(
     for name, kind in kinds.items():
         place = folder / name
         place.mkdir(mode=0o700)
+        (place / "certificates").symlink_to(certificates / machines[name])
         (place / "study.toml").write_text(study)
         write_identity(place, name, kind)
         source = (sources or {}).get(name, 'csv = "rows.csv"')
@@ -215,11 +224,10 @@ def deploy(
         if kind == "holder":
             data = f"[data.rows]\n{source}\n"
             (place / "rows.csv").write_text(rows[name])
-        (certificates / name).rename(place / "certificates")
         (place / "party.toml").write_text(
             f'study = "study.toml"\nparty = "{name}"\nidentity = "{name}.identity"\nstate = "state"\n{data}'
             f'[policy]\n{policy}\n[ray]\nip = "{hosts[name].address}"\ncertificates = "certificates"\n'
         )
         for file in ("study.toml", "party.toml"):
             (place / file).chmod(0o600)
-    return Deployed(network, folder)
+    return Deployed(network, folder, hosts)

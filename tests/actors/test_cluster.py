@@ -202,7 +202,7 @@ def machine(party: str, *, alive: bool = True) -> dict[str, Any]:
 
 def test_process_of_a_party_is_on_its_machine_and_is_given_its_file_alone(fake: FakeRay) -> None:
     fake.machines = [machine("east"), machine("north")]
-    assert cluster.start_party("Sprays", "north", "holder", "/etc/holder.toml") == "Sprays: north"
+    assert cluster.start_party("Sprays", "north", "holder", "/etc/holder.toml", "north") == "Sprays: north"
     started = fake.actors["Sprays: north"]
     assert (started["label_selector"], started["namespace"]) == ({"tacit.party": "north"}, "tacit")
     assert (started["arguments"], started["keywords"]) == (("/etc/holder.toml",), {})
@@ -215,14 +215,14 @@ def test_party_without_a_machine_is_told_and_not_waited_for(
 ) -> None:
     fake.machines = machines
     with pytest.raises(SetupError, match=r"no machine of the cluster bears the label tacit\.party=north"):
-        cluster.start_party("Sprays", "north", "holder", "/etc/holder.toml")
+        cluster.start_party("Sprays", "north", "holder", "/etc/holder.toml", "north")
 
 
 def test_second_process_of_a_party_is_refused_with_what_to_do(fake: FakeRay) -> None:
     fake.machines = [machine("north")]
-    cluster.start_party("Sprays", "north", "holder", "/etc/holder.toml")
+    cluster.start_party("Sprays", "north", "holder", "/etc/holder.toml", "north")
     with pytest.raises(SetupError, match="a process of north is there already: end the other"):
-        cluster.start_party("Sprays", "north", "holder", "/etc/holder.toml")
+        cluster.start_party("Sprays", "north", "holder", "/etc/holder.toml", "north")
 
 
 def test_repository_is_beside_the_coordinator_and_is_given_the_names_of_key_files(fake: FakeRay) -> None:

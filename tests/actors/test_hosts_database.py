@@ -1,4 +1,7 @@
-"""A holder's rows in PostgreSQL, on a host of its own: they feed a regression, and are found nowhere else."""
+"""Three machines: a holder's rows in PostgreSQL feed a regression, and are found nowhere else.
+
+The machines are a coordinator's, with a holder on it, and those of two further holders.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ OBSTACLE = hosts.obstacle() or ("" if BIN else "there is no PostgreSQL here (Deb
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.faults,
-    pytest.mark.timeout(400),  # Ray takes half a minute to start on five hosts, and on a busy machine more
+    pytest.mark.timeout(400),  # Ray takes half a minute to start on several hosts, and on a busy machine more
     pytest.mark.skipif(bool(OBSTACLE), reason=OBSTACLE or "there can be hosts with PostgreSQL"),
 ]
 
@@ -135,7 +138,7 @@ query = "select count, dose from visits"
 password_file = "password"
 """
     with hosts.network(folder, 2) as network:
-        made = deploy(network, folder, csv, ANALYSIS, sources={"north": table})
+        made = deploy(network, folder, csv, ANALYSIS, sources={"north": table}, guest="south")
         (folder / "north" / "rows.csv").unlink()
         password = folder / "north" / "password"
         password.write_text(PASSWORD)
@@ -176,7 +179,7 @@ def test_no_row_is_found_in_a_frame_a_log_an_object_or_a_record(
     planted = Path(hosts.RAY_FOLDER) / "planted"  # would the search find it?
     plant = f"open('{planted}', 'wb').write(bytes.fromhex('{wanted[1].hex()}'))"
     deployed.host("east").run(sys.executable, "-c", plant)
-    for name, host in deployed.network.hosts.items():
+    for name, host in deployed.hosts.items():
         places = [hosts.RAY_FOLDER, "/dev/shm", str(deployed.folder / name / "state")]
         found = host.run(sys.executable, "-c", SEARCH, ":".join(places), *(each.hex() for each in wanted))
         expected = [f"FOUND {planted}"] if name == "east" else []

@@ -150,8 +150,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was made, in its order."""
     order: list[str] = []
 
-    def start_party(study: str, name: str, kind: str, path: str) -> Any:
-        order.append(f"{kind} {name}")
+    def start_party(study: str, name: str, kind: str, path: str, machine: str) -> Any:
+        order.append(f"{kind} {name} on {machine}")
         assert Path(path).is_absolute()
         return SimpleNamespace(
             start=Remote({"east": "not there yet"}),
@@ -184,12 +184,23 @@ def test_keeper_tells_when_the_party_is_ready_and_whenever_others_come_or_go(
         {"event": "parties", "not_met": {}},
         {"event": "failed", "error": "its process has ended"},
     ]
-    assert made == ["holder north"]
+    assert made == ["holder north on north"]
 
 
 def test_repository_is_there_before_the_coordinator_looks_for_it(tmp_path: Path, made: list[str]) -> None:
     party_keeper.main(str(party_file(tmp_path, "coordinator")))
-    assert made == [str(tmp_path / "coordinator" / "state" / "repository"), "coordinator coordinator"]
+    assert made == [
+        str(tmp_path / "coordinator" / "state" / "repository"),
+        "coordinator coordinator on coordinator",
+    ]
+
+
+def test_party_on_the_machine_of_another_is_made_there(tmp_path: Path, made: list[str]) -> None:
+    file = party_file(tmp_path, "north")
+    study = file.parent / "study.toml"
+    study.write_text(study.read_text().replace('name = "north"', 'name = "north"\nmachine = "coordinator"'))
+    party_keeper.main(str(file))
+    assert made == ["holder north on coordinator"]
 
 
 def test_process_that_never_answers_is_not_kept(

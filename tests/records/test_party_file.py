@@ -50,6 +50,14 @@ def test_file_says_who_this_is_and_where_its_rows_are(folder: Path) -> None:
     assert (party.repository, party.ray) == (None, RayPlace(None, start=True, certificates=None))
 
 
+def test_party_on_the_machine_of_another_leaves_ray_to_it(folder: Path) -> None:
+    text = study_text().replace('name = "north"', 'name = "north"\nmachine = "coordinator"')
+    write_study(folder, text)
+    assert not read(folder).ray.start
+    with pytest.raises(RecordError, match=r"\[ray\], start: the study has this party on another's machine"):
+        read(folder, HOLDER + "[ray]\nstart = true")
+
+
 def test_relative_paths_start_from_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "elsewhere").mkdir()
     read(folder)

@@ -120,6 +120,18 @@ def test_protocols_take_their_options(tmp_path: Path, protocol: str, parties: st
     assert read(tmp_path, text).protocol == expected
 
 
+def test_a_party_may_run_on_the_machine_of_another(tmp_path: Path) -> None:
+    study = read(tmp_path, swapped('name = "north"', 'name = "north"\nmachine = "coordinator"'))
+    assert study.machines == {
+        "coordinator": "coordinator",
+        "north": "coordinator",
+        "east": "east",
+        "south": "south",
+    }
+    assert "on the machine of coordinator" in str(study)
+    assert [party["machine"] for party in study.to_dict()["parties"]] == list(study.machines.values())
+
+
 def test_encoding_and_privacy_are_made(tmp_path: Path) -> None:
     rest = '[encoding]\nname = "FixedPoint"\nbound = 1000\n'
     analysis = ANALYSIS + "\n[analysis.privacy]\nepsilon = 1.0\ndelta = 1e-6\nclip = 2.0"
@@ -153,6 +165,16 @@ KEY = identity_of("north", "holder").public.verify_key.hex()
         ),
         (swapped('name = "north"', 'name = "north pole"'), "[party 2], name: 'north pole' is no name"),
         (swapped('name = "north"', 'name = "east"'), "the roster names a party twice"),
+        (
+            swapped('name = "north"', 'name = "north"\nmachine = "clinic"'),
+            "[party 2], machine: 'clinic' is no party of this study with a machine of its own",
+        ),
+        (
+            swapped('name = "north"', 'name = "north"\nmachine = "east"').replace(
+                'name = "east"', 'name = "east"\nmachine = "south"'
+            ),
+            "[party 2], machine: 'east' is no party of this study with a machine of its own",
+        ),
         (study_text(parties=""), "[[party]]: there is none: paste what"),
         (
             study_text(parties=parties_text([(name, "holder") for name in HOLDERS])),
