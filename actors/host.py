@@ -29,6 +29,8 @@ from .driver import THREADS
 from .party import Party
 from .transport import Answer, Peer, RayTransport, Underway
 
+WATCH_SECONDS = 30.0  # that a call is pending; then the next one is made
+
 logger = logging.getLogger(__name__)
 
 
@@ -124,10 +126,13 @@ class Host:
         """Answer at once: the number of this process."""
         return os.getpid()
 
-    @ray.method(concurrency_group="control")
     async def watch(self) -> None:
-        """Never answer: the pending call fails at once when this process dies."""
-        await asyncio.Event().wait()
+        """Answer after a while: a call that is pending fails at once when this process dies.
+
+        Who has given this process up, be it for a cut cable, cannot take its call back. So it ends for itself, and
+        is not in the control group: there such calls would pile up until no ping was answered any more.
+        """
+        await asyncio.sleep(WATCH_SECONDS)
 
     async def leave(self) -> None:
         """End every session of every party, telling the others."""

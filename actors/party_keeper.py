@@ -65,6 +65,7 @@ def keep(file: PartyFile) -> None:
         done, _ = ray.wait([gone], timeout=LOOK_SECONDS)
         if done:
             ray.get(gone)
+            gone = host.watch.remote()
         now = ray.get(host.problems.remote(), timeout=SILENCE_SECONDS)
         if now != problems:
             say("parties", not_met=now)

@@ -110,7 +110,8 @@ class WatchingHost(Host):
 async def _ended(handle: Any) -> None:
     """Return when an actor's process is gone."""
     with contextlib.suppress(RayActorError):
-        await handle.watch.remote()
+        while True:
+            await handle.watch.remote()
 
 
 async def _answers(handle: Any) -> bool:

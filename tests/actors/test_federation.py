@@ -521,6 +521,14 @@ def test_folder_is_opened_again_by_another_federation(
     assert first.sum(len) == 40
 
 
+def test_process_that_many_watch_answers_a_ping(federation: SimulatedFederation) -> None:
+    """Also those of whom it does not know that they have given it up."""
+    process = federation._parties["site-1"]
+    watching = [process.watch.remote() for _ in range(50)]
+    assert ray.wait(watching, timeout=0.2)[0] == []
+    assert ray.get(process.ping.remote(), timeout=10.0) == federation.processes["site-1"]
+
+
 def test_temporary_folder_goes_with_the_federation(federation: SimulatedFederation) -> None:
     assert federation.temporary is not None
     assert Path(federation.temporary.name).is_dir()

@@ -282,6 +282,22 @@ def test_process_that_hangs_is_lost(loop: asyncio.Runner, monkeypatch: pytest.Mo
     loop.run(scene())
 
 
+def test_watch_over_a_process_leaves_no_call_behind(
+    loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call ends for itself, and who watches makes the next."""
+    monkeypatch.setattr("tacit.actors.host.WATCH_SECONDS", 0.001)
+
+    async def scene() -> None:
+        async with Processes(HALVES) as processes:
+            first = processes.holders[0]
+            while sum(method == "watch" for method, _ in first.calls) < 5:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            assert not processes.lost
+
+    loop.run(scene())
+
+
 def test_process_that_loads_a_model_may_be_silent_for_longer(
     loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
