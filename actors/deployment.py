@@ -21,7 +21,7 @@ from ..protocols.planning import Wish
 from ..protocols.protocol import check_encoding
 from ..records.study import Study
 from ..serialization.schema import Message
-from . import cluster, finding
+from . import cluster, finding, heartbeat
 from .choice import Choice
 from .computation import Kept, Terms
 from .errors import PeerUnreachableError
@@ -29,6 +29,7 @@ from .events import Result
 from .federation import Federation, Stream
 from .progress import OnEvent
 from .question import question
+from .repository import REPOSITORY
 
 ANSWER_SECONDS = 8.0  # that a coordinator may take to say whom it has met
 REMEDY = "let it join, with `python -m tacit join`, and ask again"
@@ -92,7 +93,10 @@ class Deployment(Federation):
         ------
         RefusedError
             If a holder's policy is against it; names holder and rule.
-        DropoutError, ModelError, PeerUnreachableError
+        PeerUnreachableError
+            If the coordinator's process ends, or gives no sign of life for some seconds: it hangs, or its machine is
+            frozen or cut off. A computation may take as long as it likes.
+        DropoutError, ModelError
             As `fit`.
         """
         model, encoding = self._analysis()
@@ -175,6 +179,19 @@ class Deployment(Federation):
 
         def begin() -> Stream:
             compute = coordinator.compute_definition.options(num_returns="streaming")
-            return Stream(identifier, compute.remote(identifier, definition.canonical, terms))
+            events = compute.remote(identifier, definition.canonical, terms)
+            return Stream(identifier, heartbeat.Heard(events, coordinator, COORDINATOR))
 
         return proposing, begin
+
+    def _get(self, reference: Any, party: str) -> Any:
+        """Wait for a remote value as long as its process, which is somebody else's, gives signs of life."""
+        heartbeat.wait(reference, self._process(party), party)
+        return super()._get(reference, party)
+
+    async def _await_remote(self, reference: Any, party: str) -> Any:
+        """As `_get`, without blocking the caller's loop."""
+        return await super()._await_remote(heartbeat.awaited(reference, self._process(party), party), party)
+
+    def _process(self, party: str) -> Any:
+        return self._repository if party == REPOSITORY else self._coordinator

@@ -39,6 +39,8 @@ from .progress import Expected, OnEvent, following, waiting
 from .question import Situation, encoding_of, kept_as, question, sum_question
 from .repository import REPOSITORY, Repository
 
+ANSWER_SECONDS = 8.0  # that a process may take to answer a ping
+
 R = TypeVar("R")
 
 
@@ -264,12 +266,15 @@ class Federation:
 
     @property
     def processes(self) -> dict[str, int]:
-        """The process of each party that lives: to watch what it takes or, rehearsing a loss, to end it."""
+        """The process of each party that answers: to watch what it takes or, rehearsing a loss, to end it."""
         self._ensure_open()
+        asked = {name: host.ping.remote() for name, host in self._hosts().items()}
+        answered, _ = ray.wait([*asked.values()], num_returns=len(asked), timeout=ANSWER_SECONDS)
         found = {}
-        for name, host in self._hosts().items():
-            with contextlib.suppress(PeerUnreachableError):
-                found[name] = int(self._get(host.ping.remote(), name))
+        for name, reference in asked.items():
+            if reference in answered:
+                with contextlib.suppress(PeerUnreachableError):
+                    found[name] = int(self._get(reference, name))
         return found
 
     @property

@@ -11,8 +11,9 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError
 
+from .heartbeat import answers
 from .host import Host
 from .party import Party
 from .transport import Peer
@@ -91,7 +92,7 @@ class WatchingHost(Host):
         That is counted in short waits and not by the clock: where the machine is too busy for those, it is for answers
         too.
         """
-        answer = asyncio.ensure_future(_answers(handle))
+        answer = asyncio.ensure_future(answers(handle))
         awaited: set[asyncio.Future[Any]] = {gone, answer}
         n_waits = 0
         try:
@@ -112,12 +113,3 @@ async def _ended(handle: Any) -> None:
     with contextlib.suppress(RayActorError):
         while True:
             await handle.watch.remote()
-
-
-async def _answers(handle: Any) -> bool:
-    """Whether an actor answers a ping."""
-    try:
-        await handle.ping.remote()
-    except RayError:
-        return False
-    return True

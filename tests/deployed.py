@@ -90,7 +90,7 @@ class Method:
 
     def options(self, *, num_returns: str) -> Streaming:
         assert num_returns == "streaming"
-        return Streaming(getattr(self._handle.actor, self._name))
+        return Streaming(self._handle, self._name)
 
     def remote(self, *arguments: Any) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(self._handle._call(self._name, arguments))
@@ -102,11 +102,14 @@ class Method:
 class Streaming:
     """A method whose answers come one after the other, as references."""
 
-    def __init__(self, generator: Callable[..., AsyncIterator[Any]]) -> None:
-        self._generator = generator
+    def __init__(self, handle: Handle, name: str) -> None:
+        self._handle = handle
+        self._name = name
 
     async def remote(self, *arguments: Any) -> AsyncIterator[asyncio.Future[Any]]:
-        async for answer in self._generator(*arguments):
+        async for answer in getattr(self._handle.actor, self._name)(*arguments):
+            while self._name in self._handle.hangs:  # noqa: ASYNC110 - a test takes the method out
+                await asyncio.sleep(0.001)
             reference = asyncio.get_running_loop().create_future()
             reference.set_result(answer)
             yield reference

@@ -154,10 +154,10 @@ class Deployed:
             self.join(name)
         self.wait_for(lambda: all(map(self.is_ready, self.hosts)))
 
-    def analyst(self) -> Analyst:
-        """Connect on the coordinator's machine."""
+    def analyst(self, name: str = COORDINATOR) -> Analyst:
+        """Connect on the machine of a party."""
         process = subprocess.Popen(
-            self.host(COORDINATOR).command(sys.executable, "-c", ANALYST, str(self.study())),
+            self.host(name).command(sys.executable, "-c", ANALYST, str(self.study(name))),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -10,6 +10,7 @@ import pytest
 from deployed import MASKING, Cluster
 from studies import study_text, write_study
 from tacit.actors import cluster as ray_cluster
+from tacit.actors import heartbeat
 from tacit.actors.deployment import Deployment, connected
 from tacit.actors.errors import ClosedError, PeerUnreachableError
 from tacit.protocols.errors import RefusedError, SetupError
@@ -132,6 +133,49 @@ def test_coordinator_that_dies_under_a_question_is_told_with_what_its_owner_can_
             await cluster.end("coordinator")
             with pytest.raises(PeerUnreachableError, match="python -m tacit join"):
                 await asking
+
+    loop.run(scene())
+
+
+FROZEN = {"ping", "propose", "compute_definition"}
+
+
+def test_coordinator_that_freezes_under_a_question_is_told_and_asked_again_when_it_is_back(
+    cluster: Cluster, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "PULSE_SECONDS", 0.005)
+
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, GLM)
+            coordinator = cluster.handles["coordinator"]
+            with pytest.raises(PeerUnreachableError, match=r"the process of coordinator.*frozen or cut off"):
+                await asked.arun(on_event=lambda _: coordinator.hangs.update(FROZEN))
+            with pytest.raises(PeerUnreachableError, match="frozen or cut off"):
+                await asked.arun()
+            coordinator.hangs.clear()
+            for name in ALL:
+                await cluster.misses(name)
+            assert (await asked.arun()).nobs == 6
+
+    loop.run(scene())
+
+
+def test_coordinator_that_takes_its_time_is_waited_for(
+    cluster: Cluster, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "PULSE_SECONDS", 0.001)
+
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, SUM, IMPORTABLE)
+            coordinator = cluster.handles["coordinator"]
+            coordinator.hangs.add("propose")
+            asking = asyncio.ensure_future(asked.arun())
+            await asyncio.sleep(0.1)
+            assert not asking.done()
+            coordinator.hangs.clear()
+            assert await asking == 21
 
     loop.run(scene())
 

@@ -160,6 +160,50 @@ def test_a_machine_that_crashes_is_back_when_it_is_started(deployed: Deployed, a
     check_works(analyst.ask("run"))
 
 
+def test_a_party_that_is_met_again_stays_met(deployed: Deployed, analyst: Analyst) -> None:
+    """Whatever has been lost and found again before."""
+    for _ in range(6):  # for longer than a silence is borne
+        answer = analyst.ask("run")
+        check_works(answer)
+        assert answer["survivors"] == [*SITES, "site-4"]
+
+
+def test_a_coordinator_that_freezes_is_told_and_works_when_it_has_thawed(
+    deployed: Deployed, analyst: Analyst
+) -> None:
+    [process] = process_of(deployed, COORDINATOR, "DeployedCoordinator")
+    try:
+        for answer in (
+            ask_while(deployed, analyst, lambda: os.kill(process, signal.SIGSTOP)),
+            analyst.ask("run"),  # by who did not know
+        ):
+            assert answer["error"] == "PeerUnreachableError"
+            assert "coordinator" in answer["message"]
+            assert "look there" in answer["message"]
+            assert answer["seconds"] < STATED_SECONDS
+    finally:
+        os.kill(process, signal.SIGCONT)
+    deployed.wait_for(lambda: analyst.ask("absent").get("absent") == {})
+    check_works(analyst.ask("run"))
+
+
+def test_who_asks_is_told_that_the_coordinator_is_cut_off(deployed: Deployed, analyst: Analyst) -> None:
+    """By the machine of who asks: to it that is the same, and the others' Ray keeps its head."""
+    elsewhere = deployed.analyst("site-4")
+    host = deployed.host("site-4")
+    try:
+        check_works(elsewhere.ask("run"))
+        answer = ask_while(deployed, elsewhere, host.cut_off)
+        assert answer["error"] == "PeerUnreachableError"
+        assert answer["seconds"] < STATED_SECONDS
+    finally:
+        host.plug_in()
+        elsewhere.process.kill()
+        elsewhere.process.communicate()
+    deployed.wait_until_all_are_met(analyst)
+    check_works(analyst.ask("run"))
+
+
 def test_a_coordinator_that_is_killed_joins_again_by_itself(deployed: Deployed, analyst: Analyst) -> None:
     version = analyst.ask("save", name="rate")["version"]
     [process] = process_of(deployed, COORDINATOR, "DeployedCoordinator")
