@@ -3,7 +3,8 @@
 This process owns neither rows nor keys, and does not use Ray itself: Ray ends whoever uses it when it cannot reach its
 head. It keeps two others: ``ray start --block``, and one that makes the party's process and waits with it
 (`party_keeper`). When the party's ends it is started anew, after a pause, and when Ray ends both are: so a machine that
-was cut off, or whose head was away, is there again by itself.
+was cut off, or whose head was away, is there again by itself. Both end with this process, even if it is killed
+(`tether`): so nothing is in the way of the next one.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ PAUSE_SECONDS = 3.0
 LOOK_SECONDS = 0.2
 END_SECONDS = 10.0
 SHOWN = 5  # of the last lines that a process has printed
+TETHERED = (sys.executable, "-m", "tacit.actors.tether")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Say = Callable[[Mapping[str, Any]], None]
@@ -118,7 +120,7 @@ class Joining:
         process = subprocess.Popen(  # noqa: S603 - no shell, and nothing of a peer is in it
             command,
             env={**os.environ, **self.environment},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # on which nothing is ever written
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -133,6 +135,8 @@ class Joining:
         finally:
             _end(process)
             listening.join(END_SECONDS)
+            if process.stdin is not None:
+                process.stdin.close()
 
     def _listen(self, child: _Child) -> None:
         with child.process.stdout or contextlib.nullcontext(()) as lines:
@@ -179,7 +183,8 @@ def ray_command(file: PartyFile) -> list[str]:
     if ip is not None:
         where.append(f"--node-ip-address={ip}")
     return [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
+        *TETHERED,
+        *("ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
         *where,
         f"--labels={LABEL}={file.party.name}",
     ]
@@ -187,7 +192,7 @@ def ray_command(file: PartyFile) -> list[str]:
 
 def keeper_command(file: PartyFile) -> list[str]:
     """Return the command that makes the party's process and waits with it."""
-    return [sys.executable, "-m", "tacit.actors.party_keeper", str(file.path)]
+    return [*TETHERED, "tacit.actors.party_keeper", str(file.path)]
 
 
 def _is_local(file: PartyFile) -> bool:

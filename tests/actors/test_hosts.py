@@ -160,6 +160,23 @@ def test_a_machine_that_crashes_is_back_when_it_is_started(deployed: Deployed, a
     check_works(analyst.ask("run"))
 
 
+def test_a_command_that_is_killed_leaves_nothing_in_the_way_of_the_next(
+    deployed: Deployed, analyst: Analyst
+) -> None:
+    """It has no time to end Ray and the party's process itself."""
+    joined = deployed.joins["site-3"]
+    [inside] = Path(f"/proc/{joined.pid}/task/{joined.pid}/children").read_text().split()
+    os.kill(int(inside), signal.SIGKILL)
+    joined.wait()
+    deployed.wait_for(
+        lambda: not process_of(deployed, "site-3", "tacit") + process_of(deployed, "site-3", "ray")
+    )
+    deployed.join("site-3")
+    deployed.wait_for(lambda: deployed.is_ready("site-3"))
+    deployed.wait_until_all_are_met(analyst)
+    check_works(analyst.ask("run"))
+
+
 def test_a_party_that_is_met_again_stays_met(deployed: Deployed, analyst: Analyst) -> None:
     """Whatever has been lost and found again before."""
     for _ in range(6):  # for longer than a silence is borne

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -215,6 +216,72 @@ def test_second_signal_leaves_nothing_behind(
     assert end(*processes)
 
 
+SLEEPER = "import os, sys, time; print(os.getpid(), *sys.argv[1:], flush=True); time.sleep(60)"
+STUBBORN = f"""
+import signal, subprocess, sys
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", {SLEEPER!r}])
+{SLEEPER}
+"""
+JOIN = """
+import json, sys
+from pathlib import Path
+from tacit.actors import joining
+from tacit.records.party_file import PartyFile
+joining.ray_command = joining.keeper_command = lambda _: [*joining.TETHERED, "sleeper"]
+joining.Joining(PartyFile.read(Path(sys.argv[1])), lambda told: print(json.dumps(told), flush=True)).stay()
+"""
+
+
+def started(folder: Path, *code: str, **modules: str) -> subprocess.Popen[str]:
+    """Start Python that finds some modules, in a group of its own, with a pipe to its stdin."""
+    for name, text in modules.items():
+        (folder / f"{name}.py").write_text(text)
+    path = os.pathsep.join([str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    return subprocess.Popen(
+        [sys.executable, *code],
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip()
+
+
+def test_join_that_is_killed_takes_its_children_with_it(tmp_path: Path) -> None:
+    path = read(tmp_path).path
+    with started(tmp_path, "-c", JOIN, str(path), sleeper=SLEEPER) as join:
+        children = [int(json.loads(line_of(join))["line"]) for _ in range(2)]
+        assert all(map(is_alive, children))
+        join.kill()
+        assert end(*children)
+
+
+def test_tethered_module_has_its_arguments_and_ends_with_the_pipe(tmp_path: Path) -> None:
+    with started(
+        tmp_path, "-m", "tacit.actors.tether", "sleeper", "--for", "ever", sleeper=SLEEPER
+    ) as process:
+        assert line_of(process) == f"{process.pid} --for ever"
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait() == -signal.SIGTERM
+
+
+def test_tethered_process_that_does_not_end_is_ended_with_its_group(tmp_path: Path) -> None:
+    code = "from tacit.actors import tether; tether.GRACE_SECONDS = 0.05; tether.main()"
+    with started(tmp_path, "-c", code, "stubborn", stubborn=STUBBORN) as process:
+        processes = [int(line_of(process)) for _ in range(2)]
+        assert process.stdin is not None
+        process.stdin.close()
+        assert end(*processes)
+
+
 def test_signals_mean_what_they_did_before(commands: dict[str, list[str]], tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in joining.SIGNALS]
     commands["party"] = shell("exit 0")
@@ -314,4 +381,7 @@ def test_ray_stays_in_the_foreground_and_reports_nothing_to_anybody(tmp_path: Pa
 
 def test_keeper_is_given_the_file_and_nothing_else(tmp_path: Path) -> None:
     file = read(tmp_path)
-    assert keeper_command(file)[1:] == ["-m", "tacit.actors.party_keeper", str(file.path)]
+    assert keeper_command(file)[1:] == [
+        *("-m", "tacit.actors.tether"),
+        *("tacit.actors.party_keeper", str(file.path)),
+    ]
