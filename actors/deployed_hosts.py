@@ -30,7 +30,7 @@ from ..protocols.errors import RefusedError, SetupError
 from ..protocols.invitation import MODEL_NOT_ALLOWED
 from ..protocols.party import AGGREGATOR, COORDINATOR, HOLDER, PartyId
 from ..protocols.presence import CHALLENGE_BYTES, Agreement, check_presence, present
-from ..records.errors import PolicyError
+from ..records.errors import PolicyError, RecordError
 from ..records.party_file import PartyFile
 from ..serialization.codec import Frame, decode, encode
 from ..serialization.errors import DecodeError
@@ -282,6 +282,11 @@ class DeployedCoordinator(CoordinatorCalls, DeployedHost):
         name, identity = self._file.party.name, self._file.identity
         self._coordinator = Coordinator(name, repository, identity, ledger=self._ledger())
         return self._coordinator
+
+    def _load(self) -> None:
+        """Make the study's model once, while nobody waits: libraries that it imports hold the interpreter's lock."""
+        with contextlib.suppress(ModelError, RecordError):  # told to whoever asks
+            self._study.model(self._file.policy.importable)
 
     async def propose(self, definition: bytes) -> None:
         """Have every living holder hold the model of a definition ready.

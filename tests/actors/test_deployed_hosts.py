@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,26 @@ def test_what_a_party_missed_of_a_greeting_does_not_make_the_other_absent(
             assert "north" not in cluster.problems("coordinator")
 
     loop.run(scene())
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_coordinator_imports_what_the_model_needs_before_anybody_waits(
+    allowed: bool, cluster: Cluster, loop: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is there without it, too: who asks is told."""
+    (tmp_path / "large_library.py").write_text("def count(rows): return len(rows)")
+    monkeypatch.syspath_prepend(tmp_path)
+    sums = 'model = "Sum"\nfunction = "large_library:count"\ndata = "sprays"'
+    study = study_text(protocol=MASKING, analysis=sums)
+    policy = 'importable = ["large_library:count"]' if allowed else ""
+
+    async def scene() -> None:
+        async with cluster:
+            await cluster.join("coordinator", study, policy=policy)
+            assert ("large_library" in sys.modules) == allowed
+
+    loop.run(scene())
+    sys.modules.pop("large_library", None)
 
 
 # Refusals
