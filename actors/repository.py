@@ -81,7 +81,7 @@ class ModelRepository:
 
     async def aggregates(self) -> list[dict[str, Any]]:
         """Every record, oldest first."""
-        return self._store.aggregates()
+        return await asyncio.to_thread(self._store.aggregates)
 
     async def write_run(self, run: str, lines: list[dict[str, Any]]) -> None:
         """Write the log of a run as far as it has come; repeating a call is harmless."""

@@ -175,8 +175,7 @@ def admit(
             "the token is not for every model" if name is None else f"the token is not for {name!r}"
         )
     with store.objects.locked():
-        n_used = sum(entry.body.get("token") == capability.identifier for entry in store.uses.entries())
-        if capability.quota is not None and n_used >= capability.quota:
+        if capability.quota is not None and store.n_uses(capability.identifier) >= capability.quota:
             raise AccessError(f"the token is used up: it was good for {capability.quota} uses")
         store.uses.append(
             {

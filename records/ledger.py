@@ -26,7 +26,7 @@ from ..protocols.key_agreement import Identity
 from .errors import RecordError
 from .object_store import FolderStore
 from .signing import PartySigner
-from .transparency_log import Head, Log
+from .transparency_log import Entry, Head, Log
 
 PLACE = "sessions"  # of the log within the ledger's folder
 
@@ -61,7 +61,8 @@ class Ledger:
         }
         self._signer = PartySigner(identity)
         self._objects = FolderStore(folder)
-        self._log = Log(self._objects, PLACE, self._signer, keeps_bodies=False)
+        self._last_key: str | None = None  # that signed the newest entry
+        self._log = Log(self._objects, PLACE, self._signer, note=self._note)
         self._owed: list[Mapping[str, Any]] = []
         self._guard = threading.RLock()
 
@@ -104,11 +105,14 @@ class Ledger:
         """
         with self._guard:
             self._log.check_whole()
-            if any(entry.key != self._signer.public for entry in self._log.entries()[-1:]):
+            if self._last_key not in (None, self._signer.public):
                 raise RecordError(
                     "the ledger is signed by another party, or by this one under an earlier key"
                 )
             self._pay()
+
+    def _note(self, entry: Entry) -> None:
+        self._last_key = entry.key
 
     def _headed(self, session: bytes) -> dict[str, Any]:
         return {**self._about, "session": session.hex(), "time": time.time()}

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 
 EMPTY = hashlib.sha256(b"").digest()
+LEAF_BYTES = len(EMPTY)
 
 
 def leaf_hash(entry: bytes) -> bytes:

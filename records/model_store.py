@@ -24,6 +24,7 @@ import os
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ from .model_card import Draft, Release, draft_of, read_card, release_of, result_
 from .object_store import open_objects
 from .sealing import RepositoryKey, SealedStore
 from .signing import Signature, SigningKey, envelope_of, is_signed
-from .transparency_log import Inclusion, Log
+from .transparency_log import Entry, Inclusion, Log
 
 Record = Mapping[str, Any]
 
@@ -73,12 +74,20 @@ class ModelStore:
         plain = open_objects(location)
         self.objects = plain if repository_key is None else SealedStore(plain, repository_key, os.urandom)
         self.signing_key = signing_key or SigningKey.fresh(os.urandom)
+        self._logged: list[Entry] = []  # of which the catalogue is made
+        self._sessions: dict[
+            str, int
+        ] = {}  # of the aggregates, whose bodies are on disk alone: they may be long
+        self._n_uses: Counter[str] = Counter()  # of each token
         self.log, self.ledger, self.uses = (
-            Log(self.objects, place, self.signing_key) for place in (LOG, AGGREGATES, USES)
+            Log(self.objects, place, self.signing_key, note=note)
+            for place, note in (
+                (LOG, self._logged.append),
+                (AGGREGATES, self._note_aggregate),
+                (USES, self._note_use),
+            )
         )
         self.checkpoints = CheckpointStore(self.objects, self.ledger)
-        self._sessions: dict[str, int] = {}  # of the aggregates seen so far
-        self._seen = 0
         self._catalogue = Catalogue([])
         self._genuine: set[tuple[str, Signature]] = set()  # co-signatures that have been checked
         self._guard = threading.Lock()
@@ -99,23 +108,29 @@ class ModelStore:
         if not isinstance(session, str):
             raise RecordError("the record of an aggregate names its session, a text")
         with self._guard, self.objects.locked():
-            for entry in self.ledger.entries()[self._seen :]:
-                self._sessions.setdefault(str(entry.body.get("session")), entry.number)
-                self._seen += 1
+            self.ledger.refresh()
             return self._sessions.get(session) or self.ledger.append(record).number
 
     def aggregates(self) -> list[dict[str, Any]]:
-        """Every record, oldest first.
+        """Every record, oldest first, read anew.
 
         Raises
         ------
         RecordError
             If one of them is damaged.
         """
-        entries = self.ledger.entries()
-        if self.ledger.damage is not None:
-            raise self.ledger.damage
-        return [dict(entry.body) for entry in entries]
+        return [dict(entry.body) for entry in self.ledger.entries()]
+
+    def n_uses(self, token: str) -> int:
+        """Return how often a capability token, by its identifier, was used."""
+        self.uses.refresh()
+        return self._n_uses[token]
+
+    def _note_aggregate(self, entry: Entry) -> None:
+        self._sessions.setdefault(str(entry.body.get("session")), entry.number)
+
+    def _note_use(self, entry: Entry) -> None:
+        self._n_uses[str(entry.body.get("token"))] += 1
 
     # Versions
 
@@ -332,9 +347,9 @@ class ModelStore:
 
     def catalogue(self) -> Catalogue:
         """Return what the log amounts to."""
-        entries = self.log.entries()
-        if self._catalogue.n_entries != len(entries):
-            self._catalogue = Catalogue(entries, self._is_genuine)
+        self.log.refresh()
+        if self._catalogue.n_entries != len(self._logged):
+            self._catalogue = Catalogue(tuple(self._logged), self._is_genuine)
         return self._catalogue
 
     # How it is kept

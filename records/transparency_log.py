@@ -8,19 +8,21 @@ Who learns what: entries are public to whoever reads the store. Adversary: one w
 without the signing key: found by the signatures, the chain and the head. One who cuts the log short *and* puts back
 the head of that time, or who has the key, is found by whoever remembers a later head.
 
+In memory a log takes 32 bytes an entry, the hash: what entries say stays in their files, and with whoever is told.
+
 Source: the log of RFC 9162 (Certificate Transparency), reduced to one writer and files.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .canonical import canonical, parse_mapping
 from .errors import RecordError
-from .merkle_tree import EMPTY, Peaks, inclusion_path, is_included, leaf_hash, root_of
+from .merkle_tree import EMPTY, LEAF_BYTES, Peaks, inclusion_path, is_included, leaf_hash, root_of
 from .object_store import ObjectStore
 from .signing import ENTRY_TYPE, HEAD_TYPE, Signature, Signer, is_signed
 
@@ -128,45 +130,50 @@ class Log:
         Its folder.
     key : Signer, optional
         What entries and heads are signed with; not needed to read.
-    keeps_bodies : bool
-        Whether `entries` says what is in them; otherwise a long log takes little memory.
+    note : callable, optional
+        Told every entry that can be read, once, oldest first, when it is first read or written here: the log itself
+        keeps none.
     """
 
     def __init__(
-        self, objects: ObjectStore, place: str, key: Signer | None = None, *, keeps_bodies: bool = True
+        self,
+        objects: ObjectStore,
+        place: str,
+        key: Signer | None = None,
+        *,
+        note: Callable[[Entry], None] = lambda _: None,
     ) -> None:
         self.place = place
         self._objects = objects
         self._key = key
-        self._keeps_bodies = keeps_bodies
+        self._note = note
         self._guard = threading.RLock()
-        self._entries: list[Entry | None] = []  # those read so far; None for a damaged one
-        self._leaves: list[bytes] = []
+        self._leaves = bytearray()  # of all entries read so far, one after the other
         self._peaks = Peaks()
-        self._damages: dict[int, RecordError] = {}  # what is wrong with an entry, by its number
+        self._damages: dict[int, str] = {}  # what is wrong with an entry, by its number
 
-    @property
-    def damage(self) -> RecordError | None:
-        """What is wrong with the first damaged entry read so far; None if none is."""
-        return next(iter(self._damages.values()), None)
+    def entries(self) -> Iterator[Entry]:
+        """Read every entry once more, oldest first.
 
-    def entries(self) -> list[Entry]:
-        """Return every entry that can be read, oldest first."""
-        with self._guard:
-            self._refresh()
-            return [entry for entry in self._entries if entry is not None]
+        Raises
+        ------
+        RecordError
+            If one is damaged, or is not what it was when it was first read.
+        """
+        for number in range(1, self.head().size + 1):
+            yield self._reread(number)
 
     def head(self) -> Head:
         """Return size and root of what is there, computed and not as `head.json` says."""
         with self._guard:
-            self._refresh()
+            self.refresh()
             return Head(self._peaks.size, self._peaks.root().hex())
 
     def root_at(self, size: int) -> str | None:
         """Return the root over the first entries; None if there are fewer."""
         with self._guard:
-            self._refresh()
-            return root_of(self._leaves[:size]).hex() if 0 <= size <= len(self._leaves) else None
+            self.refresh()
+            return root_of(self._first(size)).hex() if 0 <= size <= self._peaks.size else None
 
     def append(self, body: Mapping[str, Any]) -> Entry:
         """Append an entry; **the caller holds the lock of the store**.
@@ -178,10 +185,9 @@ class Log:
         """
         with self._guard:
             self._check_appendable()
-            number = len(self._leaves) + 1
-            previous = self._leaves[-1] if self._leaves else EMPTY
+            number = self._peaks.size + 1
             content = self._signed(
-                {"body": body, "log": self.place, "number": number, "previous": previous.hex()}, ENTRY_TYPE
+                {"body": body, "log": self.place, "number": number, "previous": self._last()}, ENTRY_TYPE
             )
             if number == 1 and self._objects.read(self.head_address) is None:
                 self._write_head()
@@ -206,20 +212,20 @@ class Log:
         octets = self._objects.read(self.head_address)  # before the entries: a writer may be at work
         size = 0 if octets is None else read_head(octets, self.place, self.head_address)[0].size
         with self._guard:
-            self._refresh()
+            self.refresh()
             for number, damage in self._damages.items():
                 if number > after:
-                    raise damage
+                    raise RecordError(damage)
             if octets is None and self._leaves and self._objects.read(self.head_address) is None:
                 raise RecordError(f"{self.head_address} is missing")
-            if size > len(self._leaves):
-                raise RecordError(f"{self.address(len(self._leaves) + 1)} is missing")
+            if size > self._peaks.size:
+                raise RecordError(f"{self.address(self._peaks.size + 1)} is missing")
 
     def include(self, number: int) -> Inclusion:
         """Prove that an entry is in the log as it is now."""
         with self._guard:
-            self._refresh()
-            path = inclusion_path(self._leaves, number - 1)
+            self.refresh()
+            path = inclusion_path(self._first(self._peaks.size), number - 1)
             content = self._objects.read(self.address(number)) or b""
             return Inclusion(content, number, tuple(step.hex() for step in path), self.head())
 
@@ -232,30 +238,50 @@ class Log:
         """Return where an entry lies."""
         return f"{self.place}/{number:08d}.json"
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Read the entries that came since."""
-        while (content := self._objects_read(len(self._leaves) + 1)) is not None:
-            self._take(content)
+        with self._guard:
+            while (content := self._objects_read(self._peaks.size + 1)) is not None:
+                self._take(content)
+
+    def _first(self, size: int) -> list[bytes]:
+        """Return the leaves of the first entries."""
+        return [bytes(self._leaves[at : at + LEAF_BYTES]) for at in range(0, LEAF_BYTES * size, LEAF_BYTES)]
+
+    def _last(self) -> str:
+        """Return what the next entry names as the one before it."""
+        return (self._leaves[-LEAF_BYTES:] or EMPTY).hex()
+
+    def _reread(self, number: int) -> Entry:
+        if number in self._damages:
+            raise RecordError(self._damages[number])
+        file, content = self.address(number), self._objects.read(self.address(number))
+        leaf = self._leaves[LEAF_BYTES * (number - 1) : LEAF_BYTES * number]
+        if content is None or leaf_hash(content) != leaf:
+            raise RecordError(f"{file} is damaged: it is not what it was")
+        return read_entry(content, self.place, number, file)
 
     def _objects_read(self, number: int) -> bytes | None:
         """Return an entry's bytes; of one that cannot be opened, bytes that are no entry."""
         try:
             return self._objects.read(self.address(number))
         except RecordError as error:
-            self._damages.setdefault(number, error)
+            self._damages.setdefault(number, str(error))
             return b""
 
     def _take(self, content: bytes) -> Entry | None:
-        number, entry = len(self._leaves) + 1, None
+        number, entry = self._peaks.size + 1, None
         try:
             entry = read_entry(content, self.place, number, self.address(number))
-            if self._leaves and entry.previous != self._leaves[-1].hex():
+            if self._leaves and entry.previous != self._last():
                 raise RecordError(f"{self.address(number)} does not follow the entry before it")
         except RecordError as error:
-            self._damages.setdefault(number, error)
-        self._entries.append(entry if entry is None or self._keeps_bodies else replace(entry, body={}))
-        self._leaves.append(leaf_hash(content))
-        self._peaks.add(self._leaves[-1])
+            self._damages.setdefault(number, str(error))
+        leaf = leaf_hash(content)
+        self._leaves += leaf
+        self._peaks.add(leaf)
+        if entry is not None:
+            self._note(entry)
         return entry
 
     def _check_appendable(self) -> None:

@@ -111,8 +111,14 @@ def verify(
         for place in PLACES
         for fault in check_log(store.objects, place, trusted=keys, remembered=known.get(place))
     ]
-    log, ledger, _ = logs = [Log(store.objects, place) for place in PLACES]
-    entries = log.entries()
+    entries: list[Entry] = []  # of the log alone: those of the others may be long
+    keys_of_others: list[str] = []
+    log = Log(store.objects, LOG, note=entries.append)
+    ledger, uses = (
+        Log(store.objects, place, note=lambda entry: keys_of_others.append(entry.key))
+        for place in (AGGREGATES, USES)
+    )
+    heads = {each.place: each.head() for each in (log, ledger, uses)}
     versions = _versions(Catalogue(entries), name)
     if name is not None and not versions and not faults:
         raise RecordError(f"nothing is saved under {name!r}")
@@ -129,9 +135,8 @@ def verify(
             elif file not in looked_at:
                 faults += _faults_of_other(store, file)
     unique = tuple(dict.fromkeys(faults))
-    heads = {log.place: log.head() for log in logs}
     signers = tuple(dict.fromkeys(version.signatures[0].key for version in versions))
-    loggers = tuple(dict.fromkeys(entry.key for log in logs for entry in log.entries()))
+    loggers = tuple(dict.fromkeys([*(entry.key for entry in entries), *keys_of_others]))
     return Verification(unique, tuple(versions), heads, signers, loggers, len(files))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reachable import holds_text
 from tacit.protocols.key_agreement import Identity
 from tacit.records.errors import RecordError
 from tacit.records.ledger import PLACE, Ledger
@@ -66,6 +67,13 @@ def test_a_ledger_goes_on_after_a_restart(ledger: Ledger, tmp_path: Path) -> Non
     Ledger(tmp_path, NORTH).conclude(SECOND, "refused", {})
     assert list(check_log(FolderStore(tmp_path), PLACE, remembered=remembered)) == []
     assert ledger.head.size == 2
+
+
+def test_what_a_ledger_says_is_on_disk_and_not_in_memory(ledger: Ledger) -> None:
+    for session in (FIRST, SECOND):
+        ledger.intend(session, {"planted": 1})
+        ledger.conclude(session, "released", {"planted": 2})
+    assert not holds_text(ledger, "planted")
 
 
 def test_nobody_writes_into_another_partys_ledger(ledger: Ledger, tmp_path: Path) -> None:

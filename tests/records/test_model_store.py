@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reachable import holds_text
 from tacit.records.errors import RecordError
 from tacit.records.model_card import Release, read_card, result_of
 from tacit.records.model_store import ModelStore
@@ -407,6 +408,15 @@ def test_threads_lose_and_overwrite_nothing(store: ModelStore, tmp_path: Path) -
         assert store.load("risk", version) == {"n": n}
     sessions = [record["session"] for record in store.aggregates()]
     assert len(sessions) == len(set(sessions)) == 24
+
+
+def test_what_records_of_sums_say_is_on_disk_and_not_in_memory(store: ModelStore) -> None:
+    for number in range(3):
+        store.append_aggregate({**aggregate(number), "released": {"planted": [0.25] * 8}})
+    assert store.append_aggregate(aggregate(1)) == 2
+    assert not holds_text(store, "planted")
+    assert "planted" in store.aggregates()[2]["released"]
+    assert not holds_text(store, "planted")
 
 
 MANY = """

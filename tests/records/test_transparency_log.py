@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from reachable import holds_text, reachable
 from tacit.records.errors import RecordError
 from tacit.records.log_verification import check_log
 from tacit.records.object_store import FolderStore
 from tacit.records.signing import SigningKey
-from tacit.records.transparency_log import Head, Inclusion, Log
+from tacit.records.transparency_log import Entry, Head, Inclusion, Log
 
 KEY = SigningKey(b"\x01" * 32)
 OTHER = SigningKey(b"\x02" * 32)
@@ -38,6 +39,49 @@ def test_entries_are_read_in_their_order_by_everybody(tmp_path: Path) -> None:
         assert [(entry.number, entry.body["n"]) for entry in each.entries()] == [(n + 1, n) for n in range(5)]
     assert log.head() == other.head()
     assert faulty_files(tmp_path) == set()
+
+
+def test_what_entries_say_is_on_disk_and_not_in_memory(tmp_path: Path) -> None:
+    told: list[Entry] = []
+    written = log_in(tmp_path, 3)
+    written.append({"planted": "a body"})
+    read = Log(FolderStore(tmp_path), "log")
+    assert read.head() == written.head() == Log(FolderStore(tmp_path), "log", note=told.append).head()
+    for log in (written, read):
+        assert not holds_text(log, "planted")
+        assert [*log.entries()][3].body == {"planted": "a body"}
+        assert not holds_text(log, "planted")
+    assert holds_text(told, "planted")
+
+
+def test_a_longer_log_holds_no_more_objects(tmp_path: Path) -> None:
+    log = log_in(tmp_path, 8)  # a power of two of them, so that there is one peak
+    before = len([*reachable(log)])
+    for number in range(8):
+        log.append({"n": number})
+    assert len([*reachable(log)]) == before
+
+
+def test_whoever_notes_the_entries_is_told_each_once(tmp_path: Path) -> None:
+    told: list[int] = []
+    log = Log(FolderStore(tmp_path), "log", KEY, note=lambda entry: told.append(entry.body["n"]))
+    for number in range(3):
+        log.append({"n": number})
+    log_in(tmp_path, 1)
+    log.refresh()
+    assert told == [0, 1, 2, 0]
+
+
+def test_an_entry_that_is_changed_after_it_was_read_is_not_read_again(tmp_path: Path) -> None:
+    log = log_in(tmp_path, 3)
+    file = tmp_path / "log" / "00000002.json"
+    log_in(tmp_path / "other", 3, OTHER)
+    for content in ((tmp_path / "other" / "log" / "00000002.json").read_bytes(), None):
+        file.unlink()
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(RecordError, match=r"log/00000002\.json is damaged"):
+            list(log.entries())
 
 
 class WrittenMeanwhile(FolderStore):
