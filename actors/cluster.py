@@ -8,6 +8,7 @@ last federation that uses it closes.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -156,31 +157,37 @@ def is_running() -> bool:
     return bool(ray.is_initialized())
 
 
+@functools.cache
+def _actor_class(kind: type) -> Any:
+    """Return a class as Ray starts it: made once, since Ray keeps every one that is made, a quarter of a megabyte."""
+    return ray.remote(**(_REPOSITORY if kind is ModelRepository else _HOST))(kind)
+
+
 def start_coordinator(name: str, repository: Any) -> Any:
     """Start the coordinator's process."""
-    return ray.remote(**_HOST)(CoordinatorHost).remote(name, repository)
+    return _actor_class(CoordinatorHost).remote(name, repository)
 
 
 def start_aggregator(name: str) -> Any:
     """Start an aggregator's process."""
-    return ray.remote(**_HOST)(AggregatorHost).remote(name)
+    return _actor_class(AggregatorHost).remote(name)
 
 
 def start_convener(name: str) -> Any:
     """Start the process of the aggregator that invites the holders for a coordinator that is not to know them."""
-    return ray.remote(**_HOST)(ConvenerHost).remote(name)
+    return _actor_class(ConvenerHost).remote(name)
 
 
 def start_holders(
     names: Sequence[str], rows: Sequence[Any], *, simulation: bool, policies: Mapping[str, Policy]
 ) -> Any:
     """Start one process for data holders; large rows go there through shared memory, without a copy."""
-    return ray.remote(**_HOST)(HolderHost).remote(names, *rows, simulation=simulation, policies=policies)
+    return _actor_class(HolderHost).remote(names, *rows, simulation=simulation, policies=policies)
 
 
 def start_repository(location: str) -> Any:
     """Start the repository's actor."""
-    return ray.remote(**_REPOSITORY)(ModelRepository).remote(location)
+    return _actor_class(ModelRepository).remote(location)
 
 
 def start_party(study: str, party: str, kind: str, path: str, machine: str) -> Any:
@@ -201,7 +208,7 @@ def start_party(study: str, party: str, kind: str, path: str, machine: str) -> A
     SetupError
         If no machine of the cluster bears it: it would be waited for without end. Or if there is such a process.
     """
-    return _start_named(HOSTS[kind], _HOST, (study, party), machine, path)
+    return _start_named(HOSTS[kind], (study, party), machine, path)
 
 
 def start_deployed_repository(study: str, machine: str, place: RepositoryPlace) -> Any:
@@ -227,26 +234,18 @@ def start_deployed_repository(study: str, machine: str, place: RepositoryPlace) 
             ("repository_key_file", place.repository_key_file),
         )
     }
-    return _start_named(ModelRepository, _REPOSITORY, (study, REPOSITORY), machine, place.folder, **keys)
+    return _start_named(ModelRepository, (study, REPOSITORY), machine, place.folder, **keys)
 
 
-def _start_named(
-    kind: type,
-    options: Mapping[str, Any],
-    name: tuple[str, str],
-    machine: str,
-    *arguments: Any,
-    **keywords: Any,
-) -> Any:
+def _start_named(kind: type, name: tuple[str, str], machine: str, *arguments: Any, **keywords: Any) -> Any:
     """Start an actor that others find by its name, on a machine."""
     named = {
-        **options,
         "name": actor_name(*name),
         "namespace": NAMESPACE,
         "label_selector": _place_of(machine),
     }
     try:
-        return ray.remote(**named)(kind).remote(*arguments, **keywords)
+        return _actor_class(kind).options(**named).remote(*arguments, **keywords)
     except ValueError:  # as Ray has it
         raise SetupError(
             f"a process of {name[1]} is there already: end the other `python -m tacit join`; the last one of this "

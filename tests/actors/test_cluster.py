@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +25,7 @@ class FakeRay:
         self.address: str | None = None  # that it says it runs at, if it is not one of its own
         self.machines: list[dict[str, Any]] = []
         self.actors: dict[str, dict[str, Any]] = {}
+        self.n_classes = 0
 
     def init(self, **options: Any) -> None:
         self.options = options
@@ -45,13 +47,22 @@ class FakeRay:
         return self.machines
 
     def remote(self, **options: Any) -> Any:
-        def start(*arguments: Any, **keywords: Any) -> str:
-            if options["name"] in self.actors:
-                raise ValueError(f"The name {options['name']} is already taken")
-            self.actors[options["name"]] = {**options, "arguments": arguments, "keywords": keywords}
-            return str(options["name"])
+        def with_options(**named: Any) -> Any:
+            def start(*arguments: Any, **keywords: Any) -> str:
+                if named["name"] in self.actors:
+                    raise ValueError(f"The name {named['name']} is already taken")
+                self.actors[named["name"]] = {
+                    **options,
+                    **named,
+                    "arguments": arguments,
+                    "keywords": keywords,
+                }
+                return str(named["name"])
 
-        return lambda _: SimpleNamespace(remote=start)
+            return SimpleNamespace(remote=start)
+
+        self.n_classes += 1
+        return lambda _: SimpleNamespace(options=with_options)
 
 
 @pytest.fixture
@@ -59,6 +70,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     fake = FakeRay()
     monkeypatch.setattr(cluster, "ray", fake)
     monkeypatch.setattr(cluster, "_own", cluster._OwnRay())
+    monkeypatch.setattr(cluster, "_actor_class", functools.cache(cluster._actor_class.__wrapped__))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     return fake
@@ -232,3 +244,11 @@ def test_repository_is_beside_the_coordinator_and_is_given_the_names_of_key_file
     assert started["label_selector"] == {"tacit.party": "coordinator"}
     assert started["arguments"] == ("/models",)
     assert started["keywords"] == {"signing_key_file": None, "repository_key_file": None}
+
+
+def test_all_processes_of_a_kind_are_of_one_class(fake: FakeRay) -> None:
+    """Ray keeps every class that is made, also when the processes are gone."""
+    fake.machines = [machine("east"), machine("north")]
+    for party in ("east", "north"):
+        cluster.start_party("Sprays", party, "holder", "/etc/holder.toml")
+    assert fake.n_classes == 1
