@@ -224,74 +224,150 @@ def test_steps_of_additive_sharing_run_again(monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Soaking:
-    """A federation whose sums are over these holders, or fail."""
+    """A federation whose processes can be killed, and whose sums may be made wrong."""
 
     def __init__(self, rows: dict[str, Any]) -> None:
-        self.rows, self.survivors = rows, tuple(rows)
+        self.rows = rows
+        self.processes = {name: place for place, name in enumerate([*rows, "coordinator", "the repository"])}
+        self.n_started, self.n_sums = len(self.processes), 0
+        self.killed: list[str] = []
+        self.ledger: list[dict[str, str]] = []
         self.error: Exception | None = None
-        self.restarts = 0
+        self.left_out: set[str] = set()
         self.wrong_by = 0.0
+        self.repository = SimpleNamespace(verify=lambda: SimpleNamespace(faults=()))
 
-    @property
-    def processes(self) -> dict[str, int]:
-        return {"site-1": 1}
+    def kill(self, process: int, _: Any) -> None:
+        [victim] = [name for name, its in self.processes.items() if its == process]
+        del self.processes[victim]
+        self.killed.append(victim)
+        if victim == "the repository":
+            self.start(victim)
+
+    def start(self, *names: str) -> None:
+        for name in names:
+            self.processes[name] = self.n_started
+            self.n_started += 1
 
     def restart(self) -> None:
-        self.restarts += 1
+        self.start(*self.rows, "coordinator")
 
-    def sum(self, function: Any, at: float, on_event: Any) -> Any:
+    def sum(self, function: Any, *at: float, on_event: Any = lambda _: None) -> Any:
+        survivors = tuple(name for name in self.rows if name in self.processes and name not in self.left_out)
+        if "coordinator" not in self.processes or len(survivors) < 3:
+            raise tacit.ClosedError
         if self.error is not None:
             raise self.error
-        on_event(Result(None, self.survivors, (), 1))
-        each = [function(self.rows[name], at) for name in self.survivors]
-        return np.array([math.fsum(values) + self.wrong_by for values in zip(*each, strict=True)])
+        self.n_sums += 1
+        self.ledger.append({"session": str(self.n_sums)})
+        on_event(Result(None, survivors, (), 1))
+        each = [np.atleast_1d(function(self.rows[name], *at)) for name in survivors]
+        return np.array([math.fsum(values) + self.wrong_by for values in zip(*each, strict=True)]).squeeze()
 
 
 @pytest.fixture
 def soaking(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Soaking]:
-    module = benchmark("soak", monkeypatch)
-    federation = Soaking({f"site-{place}": np.array([place, 0.1]) for place in (1, 2, 3)})
-    monkeypatch.setattr(module, "_sample", lambda _: module.Sample({}, {}))
-    return module, module.Soak(federation, federation.rows, lambda _: None), federation
+    module, lives = benchmark("soaking", monkeypatch), benchmark("lives", monkeypatch)
+    federation = Soaking({f"site-{place}": np.array([place, 0.1]) for place in (1, 2, 3, 4)})
+    monkeypatch.setattr(module, "_processes", lambda federation: federation.processes)
+    monkeypatch.setattr(module, "_held_by_ray", dict)
+    monkeypatch.setattr(module, "references", lambda _: 1)
+    monkeypatch.setattr(module, "WAITING_SECONDS", -1.0)
+    monkeypatch.setattr(module.os, "kill", federation.kill)
+    monkeypatch.setattr(lives, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(lives, "held", lambda _: lives.Held(100.0, 9, 5))
+    return module, module.Soak(federation, federation.rows, 3, 10, lambda _: None), federation
 
 
-def test_a_soak_tells_right_sums_over_survivors_from_wrong_ones(soaking: tuple[Any, Any, Soaking]) -> None:
+def test_a_soak_tells_right_sums_from_wrong_ones(soaking: tuple[Any, Any, Soaking]) -> None:
     _, soak, federation = soaking
-    assert soak.undisturbed(20).tally.sums == {3: 20}
-    federation.survivors = ("site-1", "site-3")
-    assert soak.undisturbed(20).tally.sums == {2: 20}
+    assert soak.run(20, {}).tally.sums == {4: 20}
     federation.wrong_by = 1e-12
-    assert len(soak.undisturbed(20).tally.wrong) == 20
+    soaked = soak.run(20, {})
+    assert (len(soaked.tally.wrong), soaked.tally.sums) == (20, {})
+    federation.wrong_by, federation.left_out = 0.0, {"site-2"}
+    assert soak.run(20, {}).tally.wrong[0].startswith("a sum without site-2 in session")
 
 
-def test_a_soak_counts_typed_errors_apart_from_others(soaking: tuple[Any, Any, Soaking]) -> None:
-    _, soak, federation = soaking
-    federation.error = tacit.ClosedError()
-    assert soak.undisturbed(20).tally.errors == {"ClosedError": 20}
-    federation.error = KeyError("site-1")
-    assert soak.undisturbed(20).tally.wrong[0].startswith("a KeyError in session")
-
-
-def test_after_every_kill_of_a_soak_all_parties_start_anew(
-    monkeypatch: pytest.MonkeyPatch, soaking: tuple[Any, Any, Soaking]
+@pytest.mark.parametrize("error", [tacit.ClosedError(), KeyError("site-1")])
+def test_no_error_of_a_soak_is_right_without_a_death(
+    soaking: tuple[Any, Any, Soaking], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
+    _, soak, federation = soaking
+    federation.error = error
+    monkeypatch.setattr(soak, "_at_rest", dict)
+    tally = soak.run(20, {}).tally
+    assert len(tally.wrong) == 20
+    assert tally.wrong[0].startswith(f"a {type(error).__name__}")
+
+
+def test_a_soak_goes_on_over_the_survivors_until_it_cannot(soaking: tuple[Any, Any, Soaking]) -> None:
     module, soak, federation = soaking
-    killed: list[int] = []
-    monkeypatch.setattr(module.os, "kill", lambda process, _: killed.append(process))
-    monkeypatch.setattr(module, "LATEST_SECONDS", 0.0)
-    tally = soak.with_kills(60).tally
-    assert len(killed) == tally.kills["site-1"] == federation.restarts > 0
-    assert sum(tally.sums.values()) >= 60
+    deaths = {
+        12: module.Death(["site-2", "coordinator"], 0.0),
+        14: module.Death(["the repository"], 0.0),
+        17: module.Death(["site-2", "site-4"], 0.0),  # two of four are too few
+        24: module.Death(["coordinator"], 0.0),
+    }
+    tally = soak.run(30, deaths).tally
+    assert federation.killed == ["site-2", "the repository", "site-4", "coordinator"]
+    assert tally.wrong == []
+    assert tally.n_restarts == 2
+    assert set(tally.sums) >= {3, 4}
+    assert sum(tally.sums.values()) + sum(tally.errors.values()) == 30
+
+
+def test_sums_that_are_not_on_record_are_counted(soaking: tuple[Any, Any, Soaking]) -> None:
+    _, soak, federation = soaking
+    soak.run(20, {})
+    del federation.ledger[3:5]
+    assert soak.run(20, {}).n_unrecorded == 2
+
+
+def test_processes_are_watched_by_their_own_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    lives = benchmark("lives", monkeypatch)
+    megabytes = iter(range(100, 200))
+    monkeypatch.setattr(lives, "LOOKS", 1)
+    monkeypatch.setattr(lives, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(lives, "held", lambda process: lives.Held(1000.0 * process + next(megabytes), 9, 5))
+    watched = lives.Lives(2)
+    watched.meet({"a": 1, "b": 2})
+    for met in ({}, {"b": 3}, {}, {}):
+        watched.meet({"a": 1, **met})
+        watched.age()
+    watched.look()
+    assert [(life.process, life.n_sessions) for life in watched.every] == [(1, 4), (2, 1), (3, 3)]
+    assert watched.every[1].first is None
+    assert all(life.last.resident > life.first.resident for life in watched.every if life.first)
 
 
 def test_growth_is_told_where_it_is_largest(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = benchmark("soak", monkeypatch)
-    first = module.Sample({"a": module.Held(100.0, 9, 5), "b": module.Held(100.0, 9, 5)}, {"actors": 3})
-    last = module.Sample({"a": module.Held(105.0, 9, 5), "b": module.Held(111.0, 14, 5)}, {"actors": 3})
-    section = module._section("soak", module.Soaked(module.Tally(), first, last, ("a", "b")))
+    module, lives = benchmark("soak", monkeypatch), benchmark("lives", monkeypatch)
+    held = lives.Held(100.0, 9, 5)
+    grown = [
+        lives.Life("a", 1, 20, held, lives.Held(105.0, 9, 5)),
+        lives.Life("b", 2, 30, held, lives.Held(111.0, 14, 5)),
+        lives.Life("b", 3, 20, held, held),
+        lives.Life("c", 4, 3, None, held),
+    ]
+    section = module.section("soak", module.Soaked(module.Tally(), grown, {"actors": 3}, {"actors": 3}, 0, 0))
     met = {figure.what: figure.met for figure in section.figures}
-    assert [what for what in met if not met[what]] == ["resident memory: b", "open files of a process"]
+    assert [what for what in met if met[what] is False] == [
+        "resident memory: b",
+        "open files of a process",
+    ]
+    assert met["resident memory: c"] is None
     assert [figure.note for figure in section.figures if "files" in figure.what] == ["9, then 14: b"]
+
+
+def test_a_soak_kills_holders_coordinator_and_repository_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = benchmark("soak", monkeypatch)
+    fatal = module.deaths(10_000, 40.0, ["a", "b", "c"])
+    assert fatal == module.deaths(10_000, 40.0, ["a", "b", "c"])
+    first = [death.victims[0] for death in fatal.values()]
+    assert len(first) == pytest.approx(250, rel=0.2)
+    for victim in ("coordinator", "the repository"):
+        assert first.count(victim) == pytest.approx(len(first) / 3, rel=0.3)
 
 
 @pytest.mark.parametrize("command", ["masks", "rounds", "training", "scale", "aggregators", "shares", "soak"])
