@@ -151,10 +151,8 @@ class ReleaseMemory:
         self._file = None if limits.path is None else ChainedFile(limits.path, "the memory of releases")
         self._place = START
         self._releases: dict[bytes, Release] = {}  # by session
-        self._by_question: dict[bytes, dict[bytes, Release]] = {}
-        self._sets: dict[
-            frozenset[PartyId], frozenset[PartyId]
-        ] = {}  # each set of holders once, not for every release
+        self._by_question: dict[bytes, list[bytes]] = {}  # the sessions
+        self._sets: dict[frozenset[PartyId], frozenset[PartyId]] = {}  # each once, not for every release
         self._examined: dict[bytes, Release] = {}  # allowed, and not released yet
         self._lock = threading.Lock()
 
@@ -289,7 +287,7 @@ class ReleaseMemory:
         if asked.noised:
             return ()
         if self._limits.set_changes is None:
-            alike: Iterable[Release] = self._by_question.get(asked.question, {}).values()
+            alike = (self._releases[session] for session in self._by_question.get(asked.question, ()))
         else:
             alike = (release for release in self._releases.values() if release.touches(asked.columns))
         return (release for release in alike if not release.noised)
@@ -318,9 +316,12 @@ class ReleaseMemory:
             self._place = place
 
     def _take(self, release: Release) -> None:
-        release = replace(release, holders=self._sets.setdefault(release.holders, release.holders))
-        self._releases[release.session] = release
-        self._by_question.setdefault(release.question, {})[release.session] = release
+        holders, aggregators = (
+            self._sets.setdefault(parties, parties) for parties in (release.holders, release.aggregators)
+        )
+        if release.session not in self._releases:
+            self._by_question.setdefault(release.question, []).append(release.session)
+        self._releases[release.session] = replace(release, holders=holders, aggregators=aggregators)
 
 
 def question(invitation: Invitation) -> bytes:

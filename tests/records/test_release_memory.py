@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from networks import COORDINATOR, Contribution, Network, integers, messages
+from reachable import reachable
 from tacit.protocols.errors import AbortedError, DropoutError, EquivocationError, MisuseError, RefusedError
 from tacit.protocols.invitation import (
     ALREADY_RELEASED,
@@ -84,6 +85,14 @@ def memory_of(*released: Invitation) -> ReleaseMemory:
         assert memory.allows(invited, dispensable=1)
         record(memory, invited)
     return memory
+
+
+def test_sets_of_parties_are_kept_once_and_not_for_every_release() -> None:
+    def kept(n_releases: int) -> int:
+        invited = [invitation(bytes([n]) * 32, theta=float(n)) for n in range(n_releases)]
+        return sum(isinstance(found, frozenset) for found in reachable(memory_of(*invited)))
+
+    assert kept(9) == kept(3)
 
 
 def test_a_first_question_is_answered() -> None:
