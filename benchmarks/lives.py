@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
+from pathlib import Path
 from typing import NamedTuple
 
 from . import memory
@@ -14,10 +20,10 @@ LOOKS, LOOK_SECONDS = 5, 0.1  # of which the least counts: what is under way is 
 
 
 class Held(NamedTuple):
-    """What a process holds: megabytes, descriptors of files, threads."""
+    """What a process holds: megabytes, open files by name or kind, threads."""
 
     resident: float
-    descriptors: int
+    files: Counter[str]
     threads: int
 
 
@@ -85,7 +91,8 @@ class Lives:
             time.sleep(LOOK_SECONDS)
             looks.append({party: held(life.process) for party, life in self.alive.items()})
         for party, life in self.alive.items():
-            life.last = Held(*map(min, zip(*(look[party] for look in looks), strict=True)))
+            resident, files, threads = zip(*(look[party] for look in looks), strict=True)
+            life.last = Held(min(resident), reduce(and_, files), min(threads))
             if life.n_sessions == self.n_first:
                 life.first = life.last
 
@@ -93,4 +100,12 @@ class Lives:
 def held(process: int) -> Held:
     """Return what a process holds now."""
     folder = memory.PROCESSES / str(process)
-    return Held(memory.resident(process), *(len(list((folder / part).iterdir())) for part in ("fd", "task")))
+    files = Counter(_files(folder / "fd"))
+    return Held(memory.resident(process), files, len(list((folder / "task").iterdir())))
+
+
+def _files(descriptors: Path) -> Iterator[str]:
+    """Yield what each descriptor leads to: a path, or what comes before the number of a socket or a pipe."""
+    for descriptor in descriptors.iterdir():
+        with contextlib.suppress(OSError):  # it has been closed meanwhile
+            yield os.readlink(descriptor).partition(":[")[0]

@@ -104,8 +104,8 @@ def section(title: str, soaked: Soaked) -> Section:
         Figure("faults in the repository", "", float(soaked.n_faults), limit=0),
         Figure("the longest session", "s", tally.slowest, limit=SESSION_SECONDS),
         *(_growth(party, [one for one in grown if one[0].party == party]) for party in parties),
-        _most("open files of a process", [_more(*one, "descriptors") for one in grown], FILES_LIMIT),
-        _most("threads of a process", [_more(*one, "threads") for one in grown], THREADS_LIMIT),
+        _files(grown),
+        _most("threads", [(was.threads, now.threads, life.party) for life, was, now in grown], THREADS_LIMIT),
         *(_most(what, [(was, soaked.last[what], "")], 0) for what, was in soaked.first.items()),
     ]
     return Section(title, "", tuple(figures), tuple(_remarks(tally)))
@@ -121,8 +121,13 @@ def _growth(party: str, grown: Sequence[tuple[Life, Held, Held]]) -> Figure:
     return Figure(what, "% more", 100 * (now.resident / was.resident - 1), limit=GROWTH_LIMIT, note=note)
 
 
-def _more(life: Life, was: Held, now: Held, what: str) -> tuple[int, int, str]:
-    return getattr(was, what), getattr(now, what), life.party
+def _files(grown: Sequence[tuple[Life, Held, Held]]) -> Figure:
+    """Return how many files more a process has open, of all the one that has most, and which."""
+    life, was, now = max(grown, key=lambda one: one[2].files.total() - one[1].files.total())
+    before, after = was.files.total(), now.files.total()
+    which = f" ({_listed(now.files - was.files)})" if after > before else ""
+    note = f"{before}, then {after}: {life.party}{which}"
+    return Figure("open files", "more", float(after - before), limit=FILES_LIMIT, note=note)
 
 
 def _most(what: str, counts: Sequence[tuple[int, int, str]], limit: int) -> Figure:

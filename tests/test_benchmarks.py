@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -275,7 +276,7 @@ def soaking(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Soaking]:
     monkeypatch.setattr(module, "WAITING_SECONDS", -1.0)
     monkeypatch.setattr(module.os, "kill", federation.kill)
     monkeypatch.setattr(lives, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(lives, "held", lambda _: lives.Held(100.0, 9, 5))
+    monkeypatch.setattr(lives, "held", lambda _: lives.Held(100.0, Counter(a=9), 5))
     return module, module.Soak(federation, federation.rows, 3, 10, lambda _: None), federation
 
 
@@ -329,7 +330,9 @@ def test_processes_are_watched_by_their_own_age(monkeypatch: pytest.MonkeyPatch)
     megabytes = iter(range(100, 200))
     monkeypatch.setattr(lives, "LOOKS", 1)
     monkeypatch.setattr(lives, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(lives, "held", lambda process: lives.Held(1000.0 * process + next(megabytes), 9, 5))
+    monkeypatch.setattr(
+        lives, "held", lambda process: lives.Held(1000.0 * process + next(megabytes), Counter(a=9), 5)
+    )
     watched = lives.Lives(2)
     watched.meet({"a": 1, "b": 2})
     for met in ({}, {"b": 3}, {}, {}):
@@ -343,10 +346,10 @@ def test_processes_are_watched_by_their_own_age(monkeypatch: pytest.MonkeyPatch)
 
 def test_growth_is_told_where_it_is_largest(monkeypatch: pytest.MonkeyPatch) -> None:
     module, lives = benchmark("soak", monkeypatch), benchmark("lives", monkeypatch)
-    held = lives.Held(100.0, 9, 5)
+    held = lives.Held(100.0, Counter(socket=9), 5)
     grown = [
-        lives.Life("a", 1, 20, held, lives.Held(105.0, 9, 5)),
-        lives.Life("b", 2, 30, held, lives.Held(111.0, 14, 5)),
+        lives.Life("a", 1, 20, held, lives.Held(105.0, Counter(socket=9), 5)),
+        lives.Life("b", 2, 30, held, lives.Held(111.0, Counter(socket=9, log=5), 5)),
         lives.Life("b", 3, 20, held, held),
         lives.Life("c", 4, 3, None, held),
     ]
@@ -354,10 +357,12 @@ def test_growth_is_told_where_it_is_largest(monkeypatch: pytest.MonkeyPatch) -> 
     met = {figure.what: figure.met for figure in section.figures}
     assert [what for what in met if met[what] is False] == [
         "resident memory: b",
-        "open files of a process",
+        "open files",
     ]
     assert met["resident memory: c"] is None
-    assert [figure.note for figure in section.figures if "files" in figure.what] == ["9, then 14: b"]
+    assert [figure.note for figure in section.figures if "files" in figure.what] == [
+        "9, then 14: b (log × 5)"
+    ]
 
 
 def test_a_soak_kills_holders_coordinator_and_repository_alike(monkeypatch: pytest.MonkeyPatch) -> None:
