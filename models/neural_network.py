@@ -13,7 +13,7 @@ them**, alone or in a sum of few holders: `Privacy` limits that, the protocol do
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -23,7 +23,7 @@ from ..privacy.guarantee import Privacy
 from ..privacy.noised_sum import NoisedSum
 from ..serialization.encoding_parameters import FixedPoint
 from ..serialization.session_messages import ArraySpecification, Query
-from .definition import Definition, State
+from .definition import Definition, State, fingerprint
 from .errors import ModelError
 from .network_fit import NetworkFit
 from .neural_network_holder import Holder, Task
@@ -178,6 +178,22 @@ class NeuralNetwork:
         person = None if self.noised is None else self.noised.privacy.person
         named = (*self._columns.features, self._columns.target, person)
         return frozenset(name for name in named if name is not None)
+
+    def coming_from(self, function: Callable[..., Any], keywords: Mapping[str, Any]) -> NeuralNetwork:
+        """Return the same training with a definition that says which importable function makes it, of which keywords.
+
+        So a holder can make it again, where a definition travels and a module, which is code, does not. Networks that
+        a study names by "package.module:function" come so.
+
+        Raises
+        ------
+        ModelError
+            If a keyword is no plain data.
+        """
+        again = copy.copy(self)
+        origin = {"function": fingerprint(function), "keywords": keywords}
+        again.definition = Definition(self.definition.kind, {**self.definition.parameters, "origin": origin})
+        return again
 
     def _check_buffers(self, buffers: str) -> None:
         if buffers not in ("average", "refuse"):

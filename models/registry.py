@@ -2,9 +2,10 @@
 
 A definition of one of tacit's own kinds is made by the class of that name from its parameters. A definition of the kind
 "package.module:name" is made by what the holder can import under that name, a class or a function that returns a model,
-called with the parameters as keywords. Functions, which sums and likelihoods consist of, stand in a definition by name
-and fingerprint; they too are imported. **Nothing is imported that the holder has not allowed by its name**, nothing
-is evaluated or unpickled, and what is made of tacit's own kinds has the very definition that was sent, or is refused.
+called with the parameters as keywords. Functions, which sums and likelihoods consist of, or which return a network,
+stand in a definition by name and fingerprint; they too are imported. **Nothing is imported that the holder has not
+allowed by its name**, nothing is evaluated or unpickled, and what is made of tacit's own kinds has the very definition
+that was sent, or is refused.
 
 Adversary: whoever sends definitions.
 """
@@ -28,7 +29,8 @@ from .errors import ModelError
 
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 PACKAGE = __name__.rpartition(".")[0]
-READS_NAMED_COLUMNS = ("GLM", "OLS", "NeuralNetwork")
+NETWORK = "NeuralNetwork"
+READS_NAMED_COLUMNS = ("GLM", "OLS", NETWORK)
 LARGEST_SUM = 1_000_000  # numbers of a sum whose definition is sent
 
 Functions = Callable[[Mapping[str, Any]], Callable[..., Any]]
@@ -90,6 +92,11 @@ def model_from(definition: Definition, importable: Collection[str] = ()) -> Any:
         raise ModelError(
             f"the {kind} that these parameters make has another definition: its parameters are incomplete, or come "
             "from another version of tacit"
+            + (
+                ", or its function makes another network each time: let it set a seed"
+                if kind == NETWORK
+                else ""
+            )
         )
     return model
 
@@ -97,13 +104,17 @@ def model_from(definition: Definition, importable: Collection[str] = ()) -> Any:
 def _own(name: str, parameters: Mapping[str, Any], importable: Collection[str]) -> Any:
     """Return a model of the holder's side by its importable name."""
     make = imported(name, importable)
-    try:
-        model = make(**parameters)
-    except Exception as error:  # noqa: BLE001 - the holder's own code; a text may hold values
-        raise ModelError(f"{name} cannot be made from these parameters: {type(error).__name__}") from None
+    model = _made(make, parameters, name)
     if not all(hasattr(model, part) for part in ("definition", "contribution", "iterate")):
         raise ModelError(f"{name} makes no model: a {type(model).__name__} has no contribution and iteration")
-    return model
+    return model.coming_from(make, parameters) if kind_of(model) == NETWORK else model
+
+
+def _made(make: Callable[..., Any], keywords: Mapping[str, Any], name: str) -> Any:
+    try:
+        return make(**keywords)
+    except Exception as error:  # noqa: BLE001 - the holder's own code; a text may hold values
+        raise ModelError(f"{name} cannot be made from these parameters: {type(error).__name__}") from None
 
 
 def imported(name: str, importable: Collection[str]) -> Callable[..., Any]:
@@ -198,11 +209,18 @@ def _maximum_likelihood(parameters: dict[str, Any], function: Functions) -> Any:
     )
 
 
-def _neural_network(parameters: dict[str, Any], _: Functions) -> Any:
-    raise ModelError(
-        "a network's module is code: let a function of an installed module return the network, and name it where the "
-        'holder allows what it imports, as "package.module:function"'
-    )
+def _neural_network(parameters: dict[str, Any], function: Functions) -> Any:
+    origin = parameters.get("origin")
+    if origin is None:
+        raise ModelError(
+            "a network's module is code: let a function of an installed module return the network, and name it where "
+            'the holder allows what it imports, as "package.module:function"'
+        )
+    make, keywords = function(origin["function"]), origin["keywords"]
+    model = _made(make, keywords, origin["function"]["name"])
+    if kind_of(model) != NETWORK:
+        raise ModelError(f"{origin['function']['name']} makes no network")
+    return _private(model.coming_from(make, keywords), parameters)
 
 
 _OWN_KINDS = {
@@ -212,7 +230,7 @@ _OWN_KINDS = {
     "least_squares:OLS": "OLS",
     "private_least_squares:PrivateOLS": "OLS",
     "likelihood:MaximumLikelihood": "MaximumLikelihood",
-    "neural_network:NeuralNetwork": "NeuralNetwork",
+    "neural_network:NeuralNetwork": NETWORK,
 }
 
 _MAKERS: Mapping[str, Callable[[dict[str, Any], Functions], Any]] = {
@@ -220,5 +238,5 @@ _MAKERS: Mapping[str, Callable[[dict[str, Any], Functions], Any]] = {
     "OLS": _ols,
     "Sum": _sum,
     "MaximumLikelihood": _maximum_likelihood,
-    "NeuralNetwork": _neural_network,
+    NETWORK: _neural_network,
 }

@@ -136,8 +136,6 @@ def test_a_network_comes_from_a_function_of_the_holders(own: str) -> None:
     network = model_from(Definition(f"{own}:network", {"rounds": 3}), [f"{own}:network"])
     assert kind_of(network) == "NeuralNetwork"
     assert network.expected_passes == 5
-    with pytest.raises(ModelError, match="module is code"):
-        model_from(network.definition, [f"{own}:network"])
 
 
 def test_nothing_is_imported_that_is_not_allowed(own: str) -> None:
