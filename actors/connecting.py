@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..protocols.errors import SetupError
-from ..records.certificates import CA_CERTIFICATE, CERTIFICATE, KEY, check_certificates, environment
+from ..records.certificates import (
+    CA_CERTIFICATE,
+    CERTIFICATE,
+    KEY,
+    check_certificates,
+    environment,
+    utc_now,
+)
 from ..records.study import Study
 from .errors import PeerUnreachableError
 
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
     from .deployment import Deployment
 
 REACH_SECONDS = 5.0
+OUT_OF_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 CERTIFICATES = "certificates"  # the folder's name, beside the study's file
 
 
@@ -86,6 +94,12 @@ def _reach(address: str, folder: Path | None) -> None:
             with context.wrap_socket(plain, server_hostname=host.strip("[]")):
                 return
     except ssl.SSLError as error:
+        if getattr(error, "verify_code", None) in OUT_OF_TIME:
+            raise SetupError(
+                f"the certificate of Ray's head at {address} is not valid at this time, which is "
+                f"{utc_now():%Y-%m-%d %H:%M} UTC by this machine's clock: set that, or the coordinator's, by NTP; if both "
+                "are right it has expired, and the coordinator's machine needs another folder"
+            ) from None
         raise SetupError(
             f"Ray's head at {address} has no certificate of this study's authority ({error.reason}): it is another "
             "cluster, or was started without TLS"

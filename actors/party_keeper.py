@@ -23,6 +23,7 @@ from ..records.private_files import write_private
 from ..records.signing import KEY_BYTES
 from ..serialization.errors import TacitError
 from . import cluster
+from .clocks import clocks_ahead, told
 from .errors import PeerUnreachableError, cause_of
 
 RETRY_SECONDS = 1.0
@@ -59,6 +60,14 @@ def keep(file: PartyFile) -> None:
         ray.get(repository.ledger_head.remote())
     host = cluster.start_party(study.title, name, kind, str(file.path.absolute()), machine)
     problems = ray.get(host.start.remote())
+    others = [party.name for party in study.parties if party.name != name]
+
+    def look_at_clocks() -> None:
+        ahead = clocks_ahead(study, [other for other in others if other not in problems])
+        if ahead:
+            say("clocks", ahead=ahead, told=told(ahead))
+
+    look_at_clocks()
     say("ready", party=name, study=study.title, not_met=problems)
     gone = host.watch.remote()
     while True:
@@ -68,8 +77,9 @@ def keep(file: PartyFile) -> None:
             gone = host.watch.remote()
         now = ray.get(host.problems.remote(), timeout=SILENCE_SECONDS)
         if now != problems:
+            problems = now
+            look_at_clocks()
             say("parties", not_met=now)
-        problems = now
 
 
 def _place(file: PartyFile) -> RepositoryPlace:

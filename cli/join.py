@@ -52,7 +52,7 @@ def _print(event: Mapping[str, Any]) -> None:
 
 def _say(event: Mapping[str, Any]) -> None:
     """Tell what happens, in a line."""
-    line = _line(event)
+    line = event.get("told") or _line(event)
     if line:
         Console().print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -20,6 +20,7 @@ import secrets
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -139,10 +140,16 @@ def read_token(token: str, keys: Sequence[str]) -> Capability:
             token, public, algorithms=[ALGORITHM], audience=AUDIENCE, options={"require": REQUIRED}
         )
     except jwt.ExpiredSignatureError:
-        raise AccessError("the token has expired") from None
+        raise AccessError(f"the token has expired: {_by_the_clock()}, or ask for another one") from None
+    except jwt.ImmatureSignatureError:
+        raise AccessError(f"the token was issued later than now: {_by_the_clock()}") from None
     except (jwt.InvalidTokenError, ValueError, TypeError):
         raise AccessError("the token is forged or malformed") from None
     return _capability(claims)
+
+
+def _by_the_clock() -> str:
+    return f"the repository's clock says {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; have it set by NTP if that is wrong"
 
 
 def admit(

@@ -199,11 +199,13 @@ def _period(days: int, now: Now) -> Period:
 def _check_period(path: Path, certificate: x509.Certificate, now: datetime) -> None:
     if now > certificate.not_valid_after_utc:
         raise RecordError(
-            f"{path} has expired on {certificate.not_valid_after_utc:%Y-%m-%d}: make this machine another folder"
+            f"{path} has expired on {certificate.not_valid_after_utc:%Y-%m-%d}, and this machine's clock says "
+            f"{now:%Y-%m-%d %H:%M} UTC: set the clock if that is wrong, or make this machine another folder"
         )
     if now < certificate.not_valid_before_utc:
         raise RecordError(
-            f"{path} is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: set this machine's clock"
+            f"{path} is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC, and this machine's clock "
+            f"says {now:%Y-%m-%d %H:%M}: set this machine's clock"
         )
 
 

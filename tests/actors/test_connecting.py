@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tacit.actors import connecting, deployment
 from tacit.actors.connecting import connect
 from tacit.actors.errors import PeerUnreachableError
 from tacit.protocols.errors import SetupError
-from tacit.records.certificates import environment, make_cluster
+from tacit.records.certificates import environment, make_cluster, utc_now
 from tacit.records.errors import RecordError
 
 VARIABLES = (*environment(Path()), "RAY_AUTH_TOKEN")
@@ -177,3 +178,17 @@ def test_a_head_that_is_not_there_is_told_at_once() -> None:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(PeerUnreachableError, match="let the coordinator join first"):
         connecting._reach(address, None)
+
+
+def test_a_head_whose_certificate_is_out_of_its_time_has_the_clock_named(tmp_path: Path) -> None:
+    [stale] = make_cluster(
+        tmp_path / "made", {"head": []}, os.urandom, days=20, now=lambda: utc_now() - timedelta(days=30)
+    )
+    [folder] = make_cluster(tmp_path / "made", {"here": []}, os.urandom)
+    with (
+        contextlib.closing(Head(stale)) as head,
+        pytest.raises(
+            SetupError, match=r"not valid at this time, which is .* by this machine's clock: set that"
+        ),
+    ):
+        connecting._reach(head.address, folder)

@@ -18,6 +18,7 @@ from tacit.models.errors import DataError
 from tacit.protocols.errors import SetupError
 from tacit.records.errors import RecordError
 from tacit.records.party_file import RepositoryPlace
+from tacit.records.study import Study
 
 
 def task_error(raised: Exception) -> RayTaskError:
@@ -165,6 +166,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(party_keeper, "_reach_ray", lambda _: None)
     monkeypatch.setattr(party_keeper, "ray", FakeRay(looks=5))
+    monkeypatch.setattr(party_keeper, "clocks_ahead", lambda *_: {})
     monkeypatch.setattr(cluster, "start_party", start_party)
     monkeypatch.setattr(cluster, "start_deployed_repository", start_repository)
     return order
@@ -185,6 +187,21 @@ def test_keeper_tells_when_the_party_is_ready_and_whenever_others_come_or_go(
         {"event": "failed", "error": "its process has ended"},
     ]
     assert made == ["holder north on north"]
+
+
+def test_keeper_tells_of_clocks_before_the_party_is_ready_and_when_others_come(
+    tmp_path: Path, made: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clocks_ahead(_: Study, names: list[str]) -> dict[str, int]:
+        return dict.fromkeys(names, 3600)
+
+    monkeypatch.setattr(party_keeper, "clocks_ahead", clocks_ahead)
+    party_keeper.main(str(party_file(tmp_path, "north")))
+    told = events(capsys)
+    assert [event["event"] for event in told] == ["clocks", "ready", "clocks", "parties", "failed"]
+    assert list(told[0]["ahead"]) == ["coordinator", "south"]
+    assert "this machine's clock is 3600 s behind that of coordinator" in told[0]["told"]
+    assert list(told[2]["ahead"]) == ["coordinator", "east", "south"]
 
 
 def test_repository_is_there_before_the_coordinator_looks_for_it(tmp_path: Path, made: list[str]) -> None:

@@ -100,6 +100,7 @@ def stayed(monkeypatch: pytest.MonkeyPatch) -> list[joining.Joining]:
         joined.append(self)
         for event in (
             {"event": "printed", "process": "Ray", "line": "Ray runtime started."},
+            {"event": "clocks", "ahead": {"east": 3600}, "told": "this machine's clock is 3600 s behind"},
             {"event": "ready", "party": "north", "study": "Insect sprays", "not_met": ABSENT},
             {"event": "parties", "not_met": {}},
             {"event": "failed", "error": "source 'sprays': it cannot be read"},
@@ -116,6 +117,7 @@ def test_join_tells_what_happens(holder: Path, stayed: list[joining.Joining]) ->
     result = run("join", holder)
     assert result.exit_code == 0
     for line in (
+        "this machine's clock is 3600 s behind",
         "ready: north takes part in Insect sprays; east: not there yet",
         "all parties are met",
         "cannot take part: source 'sprays': it cannot be read",
@@ -131,6 +133,7 @@ def test_join_prints_a_line_of_json_for_everything(holder: Path, stayed: list[jo
     assert [event["event"] for event in events] == [
         "checked",
         "printed",
+        "clocks",
         "ready",
         "parties",
         "failed",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
 import pytest
+from tacit.records import capability
 from tacit.records.capability import Action, admit, issue, read_token
 from tacit.records.errors import AccessError, RecordError
 from tacit.records.model_store import ModelStore
@@ -80,8 +83,20 @@ def test_uses_are_logged_with_whose_they_are(store: ModelStore) -> None:
 
 
 def test_an_expired_token_is_refused() -> None:
-    with pytest.raises(AccessError, match="has expired"):
+    with pytest.raises(
+        AccessError, match=r"has expired: the repository's clock says .* UTC; have it set by NTP"
+    ):
         read_token(issue(ISSUER, "x", ["list"], seconds=-5), KEYS)
+
+
+def test_a_token_from_later_than_now_names_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as ahead:
+        ahead.setattr(capability, "time", SimpleNamespace(time=lambda: time.time() + 3600))
+        token = issue(ISSUER, "x", ["list"])
+    with pytest.raises(
+        AccessError, match=r"issued later than now: the repository's clock says .* UTC; have it"
+    ):
+        read_token(token, KEYS)
 
 
 def test_a_token_by_another_key_is_refused() -> None:
