@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -98,12 +99,20 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
+class LogFile(RotatingFileHandler):
+    """A file of lines; of one that cannot be written it tells why, and not, as is usual, all that exceptions say."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
+        """Say on the standard error, which Ray keeps in a file of its own, that a line is lost."""
+        error = sys.exc_info()[1]
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+        sys.stderr.write(f"a line of the log cannot be written: {reason}\n")
+
+
 def log_to(folder: Path, party: str) -> None:
     """Have what this package logs in this process go to ``log.jsonl`` in a folder, the last 32 MiB of it."""
     package = logging.getLogger(__name__.partition(".")[0])
-    handler = RotatingFileHandler(
-        folder / "log.jsonl", maxBytes=LOG_BYTES, backupCount=LOGS_KEPT - 1, encoding="utf-8"
-    )
+    handler = LogFile(folder / "log.jsonl", maxBytes=LOG_BYTES, backupCount=LOGS_KEPT - 1, encoding="utf-8")
     handler.setFormatter(JsonLines(party))
     package.addHandler(handler)
     package.setLevel(logging.INFO)

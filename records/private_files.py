@@ -47,10 +47,14 @@ def write_private(path: str | os.PathLike[str], text: str) -> None:
         ) from None
     except OSError as error:
         raise RecordError(f"{os.fspath(path)} cannot be written: {error.strerror}") from None
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError as error:
+        os.unlink(path)  # half of a key would be taken for one
+        raise RecordError(f"{os.fspath(path)} cannot be written: {error.strerror}") from None
 
 
 def check_private(path: str | os.PathLike[str]) -> None:

@@ -1,8 +1,9 @@
 """A log that only grows: every entry signed and chained to the one before, all of them under one Merkle root.
 
 Layout, under the log's place: ``<number>.json``, one file an entry, from 1; ``head.json``, the signed size and root,
-written after each entry. A writer killed between the two leaves a head that is one entry behind, which is no fault:
-the next writer brings it up to date. Fewer entries than the head says, or another root over so many, is one.
+written after each entry. A writer killed between the two, or a disk that is full then, leaves a head that is one entry
+behind, which is no fault: the next writer brings it up to date. Fewer entries than the head says, or another root over
+so many, is one.
 
 Who learns what: entries are public to whoever reads the store. Adversary: one who changes, removes or reorders files
 without the signing key: found by the signatures, the chain and the head. One who cuts the log short *and* puts back
@@ -15,6 +16,7 @@ Source: the log of RFC 9162 (Certificate Transparency), reduced to one writer an
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -151,6 +153,7 @@ class Log:
         self._leaves = bytearray()  # of all entries read so far, one after the other
         self._peaks = Peaks()
         self._damages: dict[int, str] = {}  # what is wrong with an entry, by its number
+        self._owes_head = False
 
     def entries(self) -> Iterator[Entry]:
         """Read every entry once more, oldest first.
@@ -181,7 +184,7 @@ class Log:
         Raises
         ------
         RecordError
-            If the body is no JSON, or the log is damaged, or it cannot be written.
+            If the body is no JSON, or the log is damaged, or it cannot be written: then it is not there.
         """
         with self._guard:
             self._check_appendable()
@@ -189,14 +192,17 @@ class Log:
             content = self._signed(
                 {"body": body, "log": self.place, "number": number, "previous": self._last()}, ENTRY_TYPE
             )
-            if number == 1 and self._objects.read(self.head_address) is None:
+            if self._owes_head or (number == 1 and self._objects.read(self.head_address) is None):
                 self._write_head()
             if not self._objects.create(self.address(number), content):
                 raise RecordError(
                     f"{self.address(number)} appeared meanwhile: two processes write without a lock"
                 )
             entry = self._take(content)
-            self._write_head()
+            with contextlib.suppress(
+                RecordError
+            ):  # the entry is on disk, and its head comes before the next one
+                self._write_head()
             if entry is None:
                 raise RecordError("the log does not read what it wrote")
             return entry
@@ -292,10 +298,12 @@ class Log:
             raise RecordError(f"nothing is written to a damaged log: {error}") from None
 
     def _write_head(self) -> None:
+        self._owes_head = True
         head = Head(self._peaks.size, self._peaks.root().hex())
         self._objects.replace(
             self.head_address, self._signed({"log": self.place, **head.to_dict()}, HEAD_TYPE)
         )
+        self._owes_head = False
 
     def _signed(self, content: Mapping[str, Any], content_type: str) -> bytes:
         if self._key is None:

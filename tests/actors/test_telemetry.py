@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 from studies import identity_of
 from tacit.actors import telemetry
-from tacit.actors.telemetry import MeasuredLedger, log_to
+from tacit.actors.telemetry import LogFile, MeasuredLedger, log_to
 
 IDENTITY = identity_of("north", "holder")
 SECRET = "private row 17"
@@ -83,3 +85,23 @@ def test_a_log_tells_where_an_exception_was_raised_and_not_what_it_says(
     assert "test_telemetry.py" in line["where"][0]
     assert SECRET not in text
     assert not package.propagate
+
+
+def test_a_log_on_a_full_disk_tells_no_more(
+    package: logging.Logger,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_space(_: LogFile) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LogFile, "flush", no_space)
+    log_to(tmp_path, "north")
+    try:
+        raise KeyError(SECRET)
+    except KeyError as error:
+        logging.getLogger("tacit.actors.data_holder").error("the contribution failed", exc_info=error)
+    said = capsys.readouterr().err
+    assert "a line of the log cannot be written: No space left on device" in said
+    assert SECRET not in said

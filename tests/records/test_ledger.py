@@ -108,6 +108,27 @@ def test_an_outcome_that_cannot_be_written_is_owed(
     assert [body["session"] for body in bodies(tmp_path)] == [FIRST.hex(), SECOND.hex()]
 
 
+def test_an_entry_whose_head_finds_no_room_is_written_once(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.intend(FIRST, {})
+
+    def no_space(*_: object) -> None:
+        raise RecordError("head.json cannot be written: No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(FolderStore, "replace", no_space)
+        ledger.conclude(FIRST, "released", {})
+        ledger.check()
+        with pytest.raises(RecordError, match="No space left"):
+            ledger.intend(SECOND, {})  # the head would be two behind
+    assert len(bodies(tmp_path)) == 2
+    assert list(check_log(FolderStore(tmp_path), PLACE)) == []
+    ledger.intend(SECOND, {})
+    assert [body["event"] for body in bodies(tmp_path)] == ["intention", "outcome", "intention"]
+    assert list(check_log(FolderStore(tmp_path), PLACE)) == []
+
+
 def test_nothing_is_written_after_what_is_damaged(ledger: Ledger, tmp_path: Path) -> None:
     ledger.intend(FIRST, {})
     [file] = (tmp_path / PLACE).glob("0*.json")

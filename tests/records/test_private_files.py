@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,17 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 def test_unwritable_place_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="x cannot be written: No such file"):
         write_private(tmp_path / "gone" / "x", "")
+
+
+def test_nothing_is_left_of_what_a_full_disk_has_no_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", no_space)
+        with pytest.raises(RecordError, match="x cannot be written: No space left"):
+            write_private(tmp_path / "x", "a key")
+    assert not (tmp_path / "x").exists()
+    write_private(tmp_path / "x", "a key")
