@@ -1,7 +1,8 @@
 """Rows of a database, by the holder's own query, read in a transaction that can write nothing.
 
 The URL holds no password: that stands in a file which its owner alone may read, and goes to the driver when it
-connects. SQLite is opened read-only; PostgreSQL runs the query in a read-only transaction.
+connects. SQLite is opened read-only; PostgreSQL runs the query in a read-only transaction, and as a prepared statement,
+which is one command: a second one could end the transaction.
 
 Adversary: whoever reads the holder's file, its errors and logs. The query's author is trusted.
 """
@@ -88,7 +89,7 @@ class SqlSource:
             module=psycopg,
             poolclass=NullPool,
             hide_parameters=True,
-            connect_args={"connect_timeout": CONNECT_SECONDS},
+            connect_args={"connect_timeout": CONNECT_SECONDS, "prepare_threshold": 0},
             execution_options={"postgresql_readonly": True},
         )
 

@@ -6,26 +6,24 @@ The machines are a coordinator's, with a holder on it, and those of two further 
 from __future__ import annotations
 
 import os
-import pwd
-import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import databases
 import hosts
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from databases import BIN, PASSWORD, database_files
 from deployments import Analyst, Deployed, deploy
 from hosts import Host
 
-BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
-OBSTACLE = hosts.obstacle() or ("" if BIN else "there is no PostgreSQL here (Debian: postgresql)")
+OBSTACLE = hosts.obstacle() or databases.obstacle()
 
 pytestmark = [
     pytest.mark.ray,
@@ -35,7 +33,6 @@ pytestmark = [
 ]
 
 CANARY = 7318.529471  # among the rows of each holder
-PASSWORD = "a-password-of-this-test"
 ANALYSIS = """\
 model = "GLM"
 formula = "count ~ I(dose / 1000)"
@@ -73,33 +70,9 @@ ROWS = {name: rows_of(number) for number, name in enumerate(("north", "east", "s
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[Path]:
-    """The files of a database cluster with a table of north's rows; its owner is PostgreSQL's own user."""
-    assert BIN is not None
-    folder = Path(tempfile.mkdtemp(prefix="tacit-postgresql-"))
-    owner = pwd.getpwnam("postgres")
-    os.chown(folder, owner.pw_uid, owner.pw_gid)
-    (folder / "password").write_text(PASSWORD)
-    os.chown(folder / "password", owner.pw_uid, owner.pw_gid)
-    try:
-        initdb = [str(BIN / "initdb"), "-D", str(folder / "data"), "-U", "holder", "-A", "scram-sha-256"]
-        as_postgres([*initdb, f"--pwfile={folder / 'password'}", "--no-sync"])
+    """The files of a database cluster; its owner is PostgreSQL's own user."""
+    with database_files() as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def as_postgres(command: list[str], standing: str = "") -> None:
-    owner = pwd.getpwnam("postgres")
-    done = subprocess.run(
-        command,
-        user=owner.pw_uid,
-        group=owner.pw_gid,
-        input=standing,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def serve(host: Host, database: Path) -> None:
