@@ -47,7 +47,7 @@ def _ahead(study: Study, name: str, now: Callable[[], float]) -> int:
     try:
         asked = finding.party(study.title, name).present.remote(challenge)
         header: Any = ray.get(asked, timeout=ANSWER_SECONDS)
-        presence = check_presence(decode(Frame(header, ())), study.roster[name], agreement, challenge)
+        presence = check_presence(decode(Frame(header, ())), study.party(name), agreement, challenge)
     except (LookupError, RayError, DecodeError, SetupError, TimeoutError):
         return 0  # it is not met any longer, and that is told elsewhere
     return presence.seconds - int(now())

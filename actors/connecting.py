@@ -97,8 +97,8 @@ def _reach(address: str, folder: Path | None) -> None:
         if getattr(error, "verify_code", None) in OUT_OF_TIME:
             raise SetupError(
                 f"the certificate of Ray's head at {address} is not valid at this time, which is "
-                f"{utc_now():%Y-%m-%d %H:%M} UTC by this machine's clock: set that, or the coordinator's, by NTP; if both "
-                "are right it has expired, and the coordinator's machine needs another folder"
+                f"{utc_now():%Y-%m-%d %H:%M} UTC by this machine's clock: set that, or the coordinator's, by NTP; if "
+                "both are right it has expired, and the coordinator's machine needs another folder"
             ) from None
         raise SetupError(
             f"Ray's head at {address} has no certificate of this study's authority ({error.reason}): it is another "
