@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,7 @@ def study(tmp_path: Path) -> Study:
 def says(study: Study, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the clock of each party says; a test changes it, or puts an error there."""
     said: dict[str, Any] = {name: NOW for name, _ in PARTIES}
-    agreement = Agreement(study.digest, clocks.version("tacit"))
+    agreement = Agreement(study.digest, version("tacit"))
 
     def answer(name: str, challenge: bytes) -> Any:
         if isinstance(said[name], Exception):

@@ -250,5 +250,5 @@ def test_all_processes_of_a_kind_are_of_one_class(fake: FakeRay) -> None:
     """Ray keeps every class that is made, also when the processes are gone."""
     fake.machines = [machine("east"), machine("north")]
     for party in ("east", "north"):
-        cluster.start_party("Sprays", party, "holder", "/etc/holder.toml")
+        cluster.start_party("Sprays", party, "holder", "/etc/holder.toml", party)
     assert fake.n_classes == 1

@@ -43,7 +43,7 @@ def installed() -> Iterator[None]:
 
 @pytest.mark.parametrize("privacy", [None, Privacy(1, 1e-5, clip=2.0, unit="holder")])
 def test_a_network_is_made_again_by_its_function(privacy: Privacy | None) -> None:
-    model = as_asked(model_from(Definition(*ALLOWED, {"rounds": 3}), ALLOWED), privacy, "nonrobust")
+    model = as_asked(model_from(Definition(ALLOWED[0], {"rounds": 3}), ALLOWED), privacy, "nonrobust")
     sent = Definition.from_canonical(model.definition.canonical)
     assert model_from(sent, ALLOWED).definition == model.definition
     with pytest.raises(ModelError, match="may not be imported here"):
@@ -51,7 +51,7 @@ def test_a_network_is_made_again_by_its_function(privacy: Privacy | None) -> Non
 
 
 def test_what_is_sent_besides_the_function_is_checked() -> None:
-    sent = model_from(Definition(*ALLOWED, {"rounds": 3}), ALLOWED).definition
+    sent = model_from(Definition(ALLOWED[0], {"rounds": 3}), ALLOWED).definition
     with pytest.raises(ModelError, match="another definition"):
         model_from(Definition(sent.kind, {**sent.parameters, "learning_rate": 4.0}), ALLOWED)
 
