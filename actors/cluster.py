@@ -43,6 +43,7 @@ _HOST: dict[str, Any] = {
     "num_cpus": 0,
     "max_restarts": 0,
     "max_task_retries": 0,
+    "enable_task_events": False,  # for each of which Ray would keep the arguments of its call a second longer
     "concurrency_groups": _GROUPS,
 }
 _REPOSITORY: dict[str, Any] = {

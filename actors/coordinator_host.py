@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from ..records.signing import PartySigner, Signature
+from .allocation import give_back_large_blocks
 from .computation import Terms
 from .coordinator import Coordinator
 from .dispatching_host import DispatchingHost
@@ -55,5 +56,6 @@ class CoordinatorHost(CoordinatorCalls, DispatchingHost):
     """
 
     def __init__(self, name: str, repository: Any) -> None:
+        give_back_large_blocks()
         self._coordinator = Coordinator(name, repository)
         super().__init__([self._coordinator])

@@ -36,6 +36,7 @@ from ..serialization.codec import Frame, decode, encode
 from ..serialization.errors import DecodeError
 from . import finding
 from .aggregator import Aggregator
+from .allocation import give_back_large_blocks
 from .computation import Terms
 from .coordinator import Coordinator
 from .coordinator_host import CoordinatorCalls
@@ -278,6 +279,7 @@ class DeployedCoordinator(CoordinatorCalls, DeployedHost):
     """Runs the coordinator, with the repository beside it."""
 
     def _party(self) -> Coordinator:
+        give_back_large_blocks()
         repository = finding.party(self._study.title, finding.REPOSITORY)
         name, identity = self._file.party.name, self._file.identity
         self._coordinator = Coordinator(name, repository, identity, ledger=self._ledger())

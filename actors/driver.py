@@ -27,6 +27,7 @@ from ..serialization.link_messages import Sealed
 from ..serialization.schema import Message
 from ..serialization.session_messages import Abort
 from .links import Links
+from .long_frames import LongFrame
 
 R = TypeVar("R")
 
@@ -43,8 +44,8 @@ logger = logging.getLogger(__name__)
 class Transport(Protocol):
     """All that the driver knows of the world."""
 
-    async def post(self, to: PartyId, frame: Frame) -> None:
-        """Bring a frame to a party; a loss is told through `Driver.peer_lost`, not raised."""
+    async def post(self, to: PartyId, frame: Frame | LongFrame) -> None:
+        """Bring a frame to a party, a long one in pieces; a loss is told through `Driver.peer_lost`, not raised."""
 
 
 class _Running:
@@ -254,7 +255,7 @@ class Driver:
             self._carry_out(running, running.session.cancel(UNSENDABLE))
 
     def _post(self, running: _Running, to: PartyId, message: Message) -> None:
-        frame = running.links.seal(to, message)
+        frame = running.links.seal_to_send(to, message)
         running.count(frame.size)
         post = self._spawn(self._transport.post(to, frame))
         self._posts.add(post)

@@ -101,7 +101,6 @@ class Host:
         self,
         about: tuple[int, list[int], bool, bool],
         frames: list[tuple[str, bytes]],
-        *buffers: NDArray[np.uint8],
     ) -> Answer | None:
         """Take in frames for parties of this process, and return those that go back, as soon as there are some.
 
@@ -110,16 +109,41 @@ class Host:
         about : (int, list of int, bool, bool)
             The caller's place among all processes, and the arguments of `Peer.answer`.
         frames : list of (str, bytes)
-            The recipient and the header of each.
-        *buffers : uint8 arrays
-            Of the one frame, if there are any.
+            The recipient and the header of each; they have no buffers.
         """
         caller, confirmed, again, patient = about
         with self._underway:
             for to, header in frames:
-                self._take(PartyId(to), Frame(header, buffers))
+                self._take(PartyId(to), Frame(header))
                 await asyncio.sleep(0)  # the loop turns between two: what the first has set off need not wait
         return await self._peers[caller].answer(confirmed, again, patient)
+
+    async def deliver_piece(
+        self,
+        about: tuple[int, int, int],
+        sizes: tuple[int, ...],
+        ends: tuple[str, bytes] | None,
+        *slices: NDArray[np.uint8],
+    ) -> None:
+        """Take in a piece of a long frame for a party of this process.
+
+        Parameters
+        ----------
+        about : (int, int, int)
+            The caller's place among all processes, its number for the frame, and at which byte the piece begins.
+        sizes : tuple of int
+            Bytes of each of the frame's buffers.
+        ends : (str, bytes) or None
+            With the last piece, the recipient and the header.
+        *slices : uint8 arrays
+            Consecutive bytes of the buffers.
+        """
+        caller, number, start = about
+        posted = None if ends is None else (PartyId(ends[0]), ends[1])
+        arrived = self._peers[caller].take_piece((number, start), sizes, posted, slices)
+        if arrived is not None:
+            with self._underway:
+                self._take(*arrived)
 
     @ray.method(concurrency_group="control")
     async def ping(self) -> int:

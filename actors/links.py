@@ -28,8 +28,10 @@ from ..serialization.codec import Frame, decode, encode
 from ..serialization.errors import EncodeError
 from ..serialization.link_messages import Sealed
 from ..serialization.schema import Message
+from .long_frames import TAG_BYTES, LongFrame
 
 PURPOSE = "link"
+LARGEST_BYTES = 2**31 - 1 - TAG_BYTES  # that a cipher takes at once
 
 
 class Links(Secret):
@@ -43,7 +45,7 @@ class Links(Secret):
 
     def __init__(self, keys: SessionKeys) -> None:
         self._keys = keys
-        self._ciphers: dict[tuple[PartyId, PartyId, bool], AESGCM] = {}
+        self._ciphers: dict[tuple[PartyId, PartyId, bool], tuple[AESGCM, bytes]] = {}
 
     def seal(self, to: PartyId, message: Message) -> Frame:
         """Encrypt a message to one party; large arrays stay separate buffers.
@@ -53,8 +55,35 @@ class Links(Secret):
         EncodeError
             If the message cannot be a frame, or an array of it has 2 GiB or more, which no cipher takes at once.
         """
-        keys, inner = self._keys, encode(message)
-        empty = Sealed(
+        return self._seal(to, message, encode(message))
+
+    def seal_to_send(self, to: PartyId, message: Message) -> Frame | LongFrame:
+        """Encrypt a message as `seal` does; large arrays only as they leave, piece by piece.
+
+        Raises
+        ------
+        EncodeError
+            As `seal` does.
+        """
+        inner = encode(message)
+        if not inner.buffers:
+            return self._seal(to, message, inner)
+        if max(buffer.nbytes for buffer in inner.buffers) > LARGEST_BYTES:
+            raise _too_large(message)
+        keys, empty = self._keys, self._empty(to)
+        about = _associated(empty, 1 + len(inner.buffers))
+        cipher, key = self._cipher(keys.me, to, empty.handshake, keys.ephemeral)
+        body = cipher.encrypt(_nonce(empty.counter, 0), inner.header, about)
+        # The header tells how long the buffers are; memory that nobody touches is none.
+        shut = tuple(np.empty(buffer.nbytes + TAG_BYTES, dtype=np.uint8) for buffer in inner.buffers)
+        header = encode(dataclasses.replace(empty, body=body, buffers=shut)).header
+        contents = [(_nonce(empty.counter, place), part) for place, part in enumerate(inner.buffers, start=1)]
+        return LongFrame(header, key, about, contents)
+
+    def _empty(self, to: PartyId) -> Sealed:
+        """Return what comes around the next frame to a party."""
+        keys = self._keys
+        return Sealed(
             session=keys.session,
             sender=keys.me,
             recipient=to,
@@ -64,15 +93,18 @@ class Links(Secret):
             body=b"",
             buffers=(),
         )
+
+    def _seal(self, to: PartyId, message: Message, inner: Frame) -> Frame:
+        keys, empty = self._keys, self._empty(to)
         parts: tuple[bytes | memoryview, ...] = (inner.header, *(buffer.data for buffer in inner.buffers))
         about = _associated(empty, len(parts))
-        cipher = self._cipher(keys.me, to, empty.handshake, keys.ephemeral)
+        cipher, _ = self._cipher(keys.me, to, empty.handshake, keys.ephemeral)
         try:
             body, *buffers = (
                 cipher.encrypt(_nonce(empty.counter, place), part, about) for place, part in enumerate(parts)
             )
         except OverflowError:
-            raise EncodeError(f"a {type(message).__name__} has an array of 2 GiB or more") from None
+            raise _too_large(message) from None
         shut = tuple(np.frombuffer(buffer, dtype=np.uint8) for buffer in buffers)
         return encode(dataclasses.replace(empty, body=body, buffers=shut))
 
@@ -96,7 +128,7 @@ class Links(Secret):
         shut: tuple[bytes | memoryview, ...] = (sealed.body, *(buffer.data for buffer in sealed.buffers))
         about = _associated(sealed, len(shut))
         try:
-            cipher = self._cipher(sender, me, sealed.handshake, sealed.ephemeral)
+            cipher, _ = self._cipher(sender, me, sealed.handshake, sealed.ephemeral)
             parts = [
                 cipher.decrypt(_nonce(sealed.counter, place), part, about) for place, part in enumerate(shut)
             ]
@@ -106,8 +138,10 @@ class Links(Secret):
         buffers = tuple(np.frombuffer(part, dtype=np.uint8) for part in parts[1:])
         return decode(Frame(parts[0], buffers))
 
-    def _cipher(self, sender: PartyId, recipient: PartyId, opening: bool, ephemeral: bytes) -> AESGCM:
-        """Return the cipher of one direction; kept once the peer's fresh key is known."""
+    def _cipher(
+        self, sender: PartyId, recipient: PartyId, opening: bool, ephemeral: bytes
+    ) -> tuple[AESGCM, bytes]:
+        """Return the cipher of one direction, and its key; kept once the peer's fresh key is known."""
         kept = self._ciphers.get((sender, recipient, opening))
         if kept is not None and self._is_known(sender, ephemeral):
             return kept
@@ -117,13 +151,17 @@ class Links(Secret):
             key = self._keys.direction_key(sender, recipient, PURPOSE)
         else:
             key = self._keys.direction_key(sender, recipient, PURPOSE, ephemeral)
-        cipher = AESGCM(key)
+        made = AESGCM(key), key
         if self._is_known(sender, ephemeral):
-            self._ciphers[sender, recipient, opening] = cipher
-        return cipher
+            self._ciphers[sender, recipient, opening] = made
+        return made
 
     def _is_known(self, sender: PartyId, ephemeral: bytes) -> bool:
         return sender == self._keys.me or self._keys.has_learned(sender, ephemeral)
+
+
+def _too_large(message: Message) -> EncodeError:
+    return EncodeError(f"a {type(message).__name__} has an array of 2 GiB or more")
 
 
 def _associated(sealed: Sealed, n_parts: int) -> bytes:

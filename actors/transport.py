@@ -2,8 +2,11 @@
 
 A call that brings frames waits there, so that what its receiver has to say in return is its answer: between two
 processes that take turns, one call carries both ways. Frames for a process none of whose calls waits go in a call
-of their own. So does a long one, always, and its call does not wait: neither end keeps its buffers, which are memory
-that processes share, any longer than it takes to open it.
+of their own.
+
+A frame with large arrays goes in pieces, always in calls of its own, which do not wait; each leaves once the last one
+has arrived. What lies sealed at its sender is a piece, however long the frame and however many receive it. Arguments of
+a call below 100 KiB travel in it; Ray puts longer ones into memory that processes share, and that stays mapped.
 
 Where many parties share a process they get their frames together, and are soon done one after the other: what the first
 has to say waits, but not long, for the others, and one call brings it all. A call costs as much as a party's share in a
@@ -20,17 +23,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 from ray.exceptions import ActorUnavailableError, RayError
 
 from ..protocols.party import PartyId
 from ..serialization.codec import Frame
+from .long_frames import Arriving, LongFrame
 
 RETRIES = 5
 FIRST_PAUSE = 0.05  # seconds; doubled at each retry
 WAITING_SECONDS = 10.0  # that a call waits for frames to take back
+SLICES = 16  # of a long frame, that travel in a call: 1 MiB
 GATHERING_SECONDS = 0.05  # that a frame waits for those of other parties of its process
 
 Posted: TypeAlias = tuple[PartyId, bytes]  # a frame without buffers
@@ -99,6 +106,7 @@ class Peer:
         self._underway = underway
         self._patient = True
         self._waiting: asyncio.Future[Answer | None] | None = None  # its call that waits here
+        self._sending_long = asyncio.Lock()
         self.meet(handle)
 
     def meet(self, handle: Any) -> None:
@@ -109,6 +117,8 @@ class Peer:
         self._unconfirmed: dict[int, list[Posted]] = {}  # answers by their numbers
         self._n_answers = 0
         self._arrived: list[int] = []  # answers of that process, to be confirmed
+        self._arriving: Arriving | None = None  # of its long frames, the one that is under way
+        self._n_begun = self._n_long = 0  # long frames from it, and to it
         self._has_called = False
         self._missed = False  # whether one of its answers may be lost, and it does not know
 
@@ -128,6 +138,63 @@ class Peer:
         frames.append((to, frame))
         return await asyncio.shield(sent)
 
+    async def send_long(self, to: PartyId, frame: LongFrame) -> bool:
+        """Bring a long frame to a party as `send` does, a piece at a time; one frame after the other."""
+        async with self._sending_long:
+            handle, self._n_long, self._has_called = self.handle, self._n_long + 1, True
+            start, slices = 0, frame.slices()
+            while piece := list(islice(slices, SLICES)):
+                about = self._here, self._n_long, start
+                start += sum(map(len, piece))
+                ends = (to, frame.header) if start == sum(frame.sizes) else None
+                if not await self._try(handle, about, frame.sizes, ends, *piece):
+                    return self.handle is not handle
+            return True
+
+    async def _try(self, handle: Any, *arguments: Any) -> bool:
+        """Bring a piece to a process, again if it is unclear whether it arrived; False if it is gone."""
+        for retry in range(RETRIES):
+            if handle is None or self.handle is not handle:
+                break
+            try:
+                await handle.deliver_piece.remote(*arguments)
+            except ActorUnavailableError:
+                await asyncio.sleep(FIRST_PAUSE * 2**retry)
+            except RayError:
+                break
+            else:
+                return True
+        return False
+
+    def take_piece(
+        self,
+        about: tuple[int, int],
+        sizes: Sequence[int],
+        ends: Posted | None,
+        slices: Sequence[NDArray[np.uint8]],
+    ) -> tuple[PartyId, Frame] | None:
+        """Take in a piece of one of its long frames; return the frame, and for whom it is, if that was the last piece.
+
+        What is left of an earlier frame is dropped, and a piece of a frame that is complete is ignored.
+
+        Parameters
+        ----------
+        about : (int, int)
+            The number of the frame, and at which byte the piece begins.
+        sizes, ends, slices
+            As of `Host.deliver_piece`.
+        """
+        number, start = about
+        if number > self._n_begun:
+            self._n_begun, self._arriving = number, Arriving(sizes)
+        if self._arriving is None or number < self._n_begun:
+            return None
+        self._arriving.take(start, slices)
+        if ends is None:
+            return None
+        (to, header), arrived, self._arriving = ends, self._arriving, None
+        return to, arrived.frame(header)
+
     async def hurry(self) -> None:
         """Let no call to that process wait any longer; one that was never called learns nothing, not even now."""
         self._patient = False
@@ -135,17 +202,13 @@ class Peer:
             await self._call([])
 
     async def _send_turn(self, frames: list[tuple[PartyId, Frame]]) -> bool:
-        """Send frames as the answer that a call waits for, or else with a call; a long one always has its own."""
-        if not any(frame.buffers for _, frame in frames):  # it has a call of its own anyway
-            await self._underway.over()
+        """Send frames as the answer that a call waits for, or else with a call."""
+        await self._underway.over()
         self._turn = None
-        calls = [self._call([(to, frame.header)], *frame.buffers) for to, frame in frames if frame.buffers]
-        short = [(to, frame.header) for to, frame in frames if not frame.buffers]
-        if short and not self._release(short):
-            calls.append(self._call(short))
-        return all(await asyncio.gather(*calls))
+        short = [(to, frame.header) for to, frame in frames]
+        return self._release(short) or await self._call(short)
 
-    async def _call(self, frames: list[Posted], *buffers: NDArray[Any]) -> bool:
+    async def _call(self, frames: list[Posted]) -> bool:
         handle = self.handle
         if handle is None:
             return False
@@ -153,9 +216,9 @@ class Peer:
         for retry in range(RETRIES):
             confirmed, self._arrived = self._arrived, []
             again, self._missed = retry > 0 or self._missed, False
-            about = (self._here, confirmed, again, self._patient and not buffers)
+            about = (self._here, confirmed, again, self._patient)
             try:
-                answer: Answer | None = await handle.deliver.remote(about, frames, *buffers)
+                answer: Answer | None = await handle.deliver.remote(about, frames)
             except ActorUnavailableError:
                 if self.handle is handle:
                     self._arrived += confirmed
@@ -259,9 +322,12 @@ class RayTransport:
         self._peers = peers
         self._lost = lost
 
-    async def post(self, to: PartyId, frame: Frame) -> None:
+    async def post(self, to: PartyId, frame: Frame | LongFrame) -> None:
         """Bring a frame to a party."""
         if to in self._here:
-            self._here[to](frame)
-        elif not await self._peers[to].send(to, frame):
+            self._here[to](frame.whole() if isinstance(frame, LongFrame) else frame)
+            return
+        peer = self._peers[to]
+        sending = peer.send_long(to, frame) if isinstance(frame, LongFrame) else peer.send(to, frame)
+        if not await sending:
             self._lost(to)

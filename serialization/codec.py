@@ -1,7 +1,7 @@
 """Messages to frames and back: one canonical form, bounded memory, no surprises.
 
-A frame is a msgpack header and the large arrays beside it, so that these can move through shared memory
-without a copy. The header is the array
+A frame is a msgpack header and the large arrays beside it, so that these need not be copied, and can be sealed and
+travel piece by piece. The header is the array
 
     [format, name, version, field, field, …]     the fields by position, in the order of the declaration
 

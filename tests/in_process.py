@@ -19,6 +19,7 @@ from tacit.actors.computation import Kept, Terms
 from tacit.actors.coordinator import Coordinator
 from tacit.actors.data_holder import DataHolder
 from tacit.actors.events import Event, Failure, Result
+from tacit.actors.long_frames import LongFrame
 from tacit.actors.party import Party
 from tacit.models.sum import Sum
 from tacit.protocols.party import PartyId, Roster
@@ -102,7 +103,8 @@ class Wire:
         self._network = network
         self._sender = sender
 
-    async def post(self, to: PartyId, frame: Frame) -> None:
+    async def post(self, to: PartyId, sent: Frame | LongFrame) -> None:
+        frame = sent.whole() if isinstance(sent, LongFrame) else sent
         network, posted = self._network, Posted(self._sender, to, frame)
         if self._sender in network.dead:
             return

@@ -15,6 +15,7 @@ import pytest
 from tacit.actors import links as links_module
 from tacit.actors.driver import EARLY_FRAMES, Driver
 from tacit.actors.links import Links
+from tacit.actors.long_frames import LongFrame
 from tacit.protocols.channel import Channel, Role
 from tacit.protocols.errors import (
     AbortedError,
@@ -54,7 +55,8 @@ class Wires:
         self.asked.append(sealed)
         return True
 
-    async def post(self, to: PartyId, frame: Frame) -> None:
+    async def post(self, to: PartyId, sent: Frame | LongFrame) -> None:
+        frame = sent.whole() if isinstance(sent, LongFrame) else sent
         self.posted.append((to, frame))
         await asyncio.sleep(0)
         self.drivers[to].deliver(frame)

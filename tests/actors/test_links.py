@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tacit.actors import links as links_module
 from tacit.actors.links import Links
+from tacit.actors.long_frames import LongFrame
 from tacit.protocols.errors import EquivocationError, InvalidMessageError, MisuseError
 from tacit.protocols.key_agreement import Identity, SessionKeys
 from tacit.protocols.party import PartyId, Roster
@@ -242,7 +243,7 @@ def test_what_its_sender_has_sealed_but_is_no_message_is_a_decode_error() -> Non
     links = Links(keys[A])
     sealed = sealed_by(links, B, small())
     # Only the sender can seal this: take its cipher, and seal another content in the same place.
-    cipher = links._cipher(A, B, False, keys[A].ephemeral)
+    cipher, _ = links._cipher(A, B, False, keys[A].ephemeral)
     about = links_module._associated(sealed, 1)
     forged = dataclasses.replace(sealed, body=cipher.encrypt(links_module._nonce(0, 0), b"\xff", about))
     with pytest.raises(DecodeError):
@@ -307,3 +308,19 @@ def test_an_array_that_no_cipher_takes_at_once_is_refused_at_its_sender(
     monkeypatch.setattr(links_module, "AESGCM", lambda _: Full())
     with pytest.raises(EncodeError, match="PartialSum has an array of 2 GiB or more"):
         Links(introduced()[A]).seal(B, partial())
+
+
+def test_frame_that_is_sealed_as_it_leaves_is_the_very_frame_that_is_sealed_at_once() -> None:
+    keys = introduced()
+    now, later = (Links(keys[A]) for _ in range(2))
+    message = partial(2000)
+    frame = later.seal_to_send(B, message)
+    assert isinstance(frame, LongFrame)
+    keys[A]._counters.clear()  # for the comparison alone: the same nonces for the same content
+    assert frame.size == now.seal(B, message).size
+    keys[A]._counters.clear()
+    assert frame.whole() == now.seal(B, message)
+
+
+def test_frame_without_large_arrays_is_sealed_at_once() -> None:
+    assert isinstance(Links(introduced()[A]).seal_to_send(B, partial()), Frame)

@@ -11,12 +11,17 @@ import pytest
 from numpy.typing import NDArray
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 from tacit.actors import transport
-from tacit.actors.transport import RETRIES, Answer, Peer, RayTransport, Underway
+from tacit.actors.long_frames import SLICE_BYTES, LongFrame
+from tacit.actors.transport import RETRIES, SLICES, Answer, Peer, RayTransport, Underway
+from tacit.protocols.errors import MisuseError
 from tacit.protocols.party import PartyId
 from tacit.serialization.codec import Frame
 
 A, B, C = map(PartyId, "abc")
 About = tuple[int, list[int], bool, bool]
+Piece = tuple[
+    tuple[int, int, int], tuple[int, ...], tuple[PartyId, bytes] | None, tuple[NDArray[np.uint8], ...]
+]
 Call = tuple[list[tuple[PartyId, bytes]], tuple[NDArray[np.uint8], ...]]
 
 
@@ -28,7 +33,9 @@ class Process:
         self.calls: list[Call] = []
         self.answers: list[Answer] = []
         self._failures = list(failures)
+        self.pieces: list[Piece] = []
         self.deliver = self
+        self.deliver_piece = Pieces(self)
 
     async def remote(
         self, about: About, frames: list[tuple[PartyId, bytes]], *buffers: NDArray[np.uint8]
@@ -39,6 +46,25 @@ class Process:
         if self._failures:
             raise self._failures.pop(0)
         return self.answers.pop(0) if self.answers else None
+
+
+class Pieces:
+    """Notes the calls of `deliver_piece`, which fail as those of `deliver`."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def remote(
+        self,
+        about: tuple[int, int, int],
+        sizes: tuple[int, ...],
+        ends: tuple[PartyId, bytes] | None,
+        *slices: NDArray[np.uint8],
+    ) -> None:
+        self._process.pieces.append((about, sizes, ends, slices))
+        await asyncio.sleep(0)
+        if self._process._failures:
+            raise self._process._failures.pop(0)
 
 
 @pytest.fixture
@@ -58,7 +84,9 @@ def peer_of(
     return Peer(process, [A, B, C], 7, take, underway or Underway(shared=True))
 
 
-def posted(process: Process, *frames: tuple[PartyId, Frame], lost: Callable[[PartyId], None] = print) -> Any:
+def posted(
+    process: Process, *frames: tuple[PartyId, Frame | LongFrame], lost: Callable[[PartyId], None] = print
+) -> Any:
     """Post frames to parties of one process, all in one turn of the loop."""
     peer = peer_of(process)
     wire = RayTransport({}, dict.fromkeys(peer.parties, peer), lost)
@@ -138,17 +166,79 @@ def test_frames_that_come_back_are_answered_together(loop: asyncio.Runner) -> No
     assert process.calls == [([(A, b"1")], ()), ([(A, b"x"), (A, b"y")], ())]
 
 
-def test_large_buffers_are_arguments_of_a_call_of_their_own(loop: asyncio.Runner) -> None:
-    process, buffers = Process(), (np.ones(3, dtype=np.uint8), np.zeros(2, dtype=np.uint8))
+def long_frame(*sizes: int) -> LongFrame:
+    """Make a long frame under a key that the test knows, of bytes 0, 1, 2, …"""
+    contents = [(bytes([place] * 12), np.arange(size, dtype=np.uint8)) for place, size in enumerate(sizes)]
+    return LongFrame(b"long", bytes(32), b"about", contents)
+
+
+def arrived(process: Process, at: Peer) -> list[tuple[PartyId, Frame]]:
+    """Give the pieces that a process was sent to one that receives them; return the frames that they make."""
+    taken = [at.take_piece(about[1:], sizes, ends, slices) for about, sizes, ends, slices in process.pieces]
+    return [frame for frame in taken if frame is not None]
+
+
+def test_long_frames_travel_in_pieces_whose_slices_the_call_itself_carries(loop: asyncio.Runner) -> None:
+    process, sizes = Process(), (SLICES * SLICE_BYTES + 5, 70_000)
 
     async def scene() -> None:
-        await posted(process, (A, Frame(b"1")), (B, Frame(b"2", buffers)), (C, Frame(b"3")))
+        await posted(process, (A, Frame(b"1")), (B, long_frame(*sizes)), (C, Frame(b"3")))
 
     loop.run(scene())
-    [large, small] = process.calls
-    assert small == ([(A, b"1"), (C, b"3")], ())
-    assert large[0] == [(B, b"2")]
-    assert all(ours is theirs for ours, theirs in zip(buffers, large[1], strict=True))  # no copy
+    assert process.calls == [([(A, b"1"), (C, b"3")], ())]
+    lengths = [[len(octets) for octets in slices] for _, _, _, slices in process.pieces]
+    assert max(map(max, lengths)) <= SLICE_BYTES < 100 * 1024  # from where on Ray shares memory
+    assert [sum(length) for length in lengths] == [SLICES * SLICE_BYTES, 5 + 16 + 70_000 + 16]
+    assert arrived(process, peer_of(Process())) == [(B, long_frame(*sizes).whole())]
+
+
+def test_piece_leaves_when_the_last_one_has_arrived(loop: asyncio.Runner) -> None:
+    process = Process()
+
+    async def scene() -> None:
+        sending = asyncio.ensure_future(peer_of(process).send_long(B, long_frame(3 * SLICES * SLICE_BYTES)))
+        while not process.pieces:  # noqa: ASYNC110 - until the first call is under way
+            await asyncio.sleep(0)
+        assert len(process.pieces) == 1
+        assert await sending
+
+    loop.run(scene())
+    assert len(process.pieces) == 4
+
+
+def test_pieces_that_come_twice_make_one_frame(loop: asyncio.Runner) -> None:
+    process, size = Process(ActorUnavailableError("x", None)), SLICES * SLICE_BYTES + 5
+    loop.run(peer_of(process).send_long(B, long_frame(size)))
+    assert len(process.pieces) == 3  # the first of two was sent again
+    process.pieces += process.pieces[-1:]
+    assert arrived(process, peer_of(Process())) == [(B, long_frame(size).whole())]
+
+
+def test_long_frame_of_a_peer_takes_the_place_of_one_that_was_never_finished(loop: asyncio.Runner) -> None:
+    process, peer, size = Process(), peer_of(Process()), SLICES * SLICE_BYTES
+    loop.run(peer_of(process).send_long(B, long_frame(size)))
+    (caller, _, start), sizes, ends, slices = process.pieces[0]
+    process.pieces += [((caller, number, start), sizes, ends, slices) for number in (3, 2)]
+    assert len(arrived(process, peer)) == 1
+    assert peer._arriving is not None  # the third, whose end has not come; the second is of the past
+
+
+def test_long_frame_to_a_process_that_is_gone_is_a_loss(loop: asyncio.Runner) -> None:
+    process, lost = Process(ActorDiedError()), list[PartyId]()
+
+    async def scene() -> None:
+        await posted(process, (B, long_frame(3 * SLICES * SLICE_BYTES)), lost=lost.append)
+
+    loop.run(scene())
+    assert len(process.pieces) == 1
+    assert lost == [B]
+
+
+def test_long_frame_is_sealed_once() -> None:
+    frame = long_frame(3)
+    frame.whole()
+    with pytest.raises(MisuseError, match="sealed once"):
+        frame.whole()
 
 
 def test_party_of_the_same_process_is_handed_the_very_same_frame(loop: asyncio.Runner) -> None:
@@ -219,21 +309,19 @@ def test_frames_go_back_with_the_call_that_waits(loop: asyncio.Runner) -> None:
     assert process.calls == []
 
 
-def test_long_frame_goes_in_a_call_of_its_own_that_does_not_wait_there(loop: asyncio.Runner) -> None:
-    process, buffers = Process(), (np.ones(3, dtype=np.uint8),)
+def test_long_frame_leaves_alone_the_call_that_waits(loop: asyncio.Runner) -> None:
+    process = Process()
 
     async def scene() -> bool:
         peer = peer_of(process)
         waiting = asyncio.ensure_future(peer.answer([], False, True))
         await asyncio.sleep(0)
-        assert await peer.send(B, Frame(b"2", buffers))
+        assert await peer.send_long(B, long_frame(3))
         still_waits = not waiting.done()
         waiting.cancel()
         return still_waits
 
     assert loop.run(scene())
-    assert process.calls == [([(B, b"2")], buffers)]
-    assert process.about == [(7, [], False, False)]
 
 
 def test_frames_for_which_no_call_waits_go_in_a_call_of_their_own(loop: asyncio.Runner) -> None:
