@@ -37,6 +37,8 @@ class Wait:
         Parties whose loss ends the wait at once.
     take : callable or None
         Takes in each message as it comes; nothing of it is kept then but its digest.
+    turn : int
+        Of those kinds whose messages are numbered, which one.
     """
 
     kinds: tuple[type[Message], ...]
@@ -45,6 +47,7 @@ class Wait:
     within: float | None
     relying_on: frozenset[PartyId]
     take: Callable[[PartyId, Any], None] | None = None
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ class Channel:
         at_least: int | None = None,
         within: float | None = None,
         relying_on: Collection[PartyId] = (),
+        turn: int = 0,
     ) -> dict[PartyId, M]:
         """Wait for one message from each of several senders.
 
@@ -138,6 +142,8 @@ class Channel:
             Seconds to wait; by default until the session's deadline.
         relying_on : collection of PartyId
             Parties whose loss ends the wait at once.
+        turn : int
+            Of a kind with a field ``turn``, which of its messages.
 
         Returns
         -------
@@ -153,7 +159,7 @@ class Channel:
         """
         kinds: tuple[type[Message], ...] = kind if isinstance(kind, tuple) else (kind,)
         needed = len(senders) if at_least is None else at_least
-        wait = Wait(kinds, tuple(senders), needed, within, frozenset(relying_on))
+        wait = Wait(kinds, tuple(senders), needed, within, frozenset(relying_on), turn=turn)
         found: dict[PartyId, M] = await _request(wait)
         return found
 
@@ -166,6 +172,7 @@ class Channel:
         at_least: int | None = None,
         within: float | None = None,
         relying_on: Collection[PartyId] = (),
+        turn: int = 0,
     ) -> tuple[PartyId, ...]:
         """Wait as `gather` does, but hand over each message as it comes, whole, and keep none.
 
@@ -178,7 +185,7 @@ class Channel:
         take : callable
             ``take(sender, message)``, called in the order of arrival, so what it makes of messages must not depend on
             the order; what it raises ends the wait.
-        senders, at_least, within, relying_on
+        senders, at_least, within, relying_on, turn
             As of `gather`.
 
         Returns
@@ -192,7 +199,7 @@ class Channel:
             As `gather` does.
         """
         needed = len(senders) if at_least is None else at_least
-        wait = Wait((kind,), tuple(senders), needed, within, frozenset(relying_on), take)
+        wait = Wait((kind,), tuple(senders), needed, within, frozenset(relying_on), take, turn)
         return tuple(await _request(wait))
 
     async def compute(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:

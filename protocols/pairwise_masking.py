@@ -53,8 +53,10 @@ from ..serialization.pairwise_masking_messages import (
     GraphSeed,
     GraphSeeds,
     MaskedInput,
+    MaskedPart,
     MaskingParameters,
     PairwiseMaskingOptions,
+    PartWanted,
     ReceivedShares,
     SurvivorCodes,
     Survivors,
@@ -70,6 +72,7 @@ from .invitation import Opened, Opening
 from .key_agreement import KEY_BYTES, SessionKeys
 from .limbs import Limbs, Words
 from .masking_epoch import Dealings, Epoch, check_session, terms
+from .masking_parts import add_parts, cut, empty_parts, send_parts
 from .masking_set_up import ANSWER_SECONDS, gather_dealings, gathered, join_epoch, received
 from .masking_steps import (
     agreeing,
@@ -163,8 +166,8 @@ class PairwiseMasking(Protocol[MaskingMemory]):
     accepts: ClassVar[
         tuple[Collection[type[Message]], Collection[type[Message]], Collection[type[Message]]]
     ] = (
-        (GraphCommitment, GraphSeed, DealtShares, MaskedInput, SurvivorCodes, UnmaskingShares),
-        (GraphCommitments, GraphSeeds, ReceivedShares, Survivors, ForwardedCodes),
+        (GraphCommitment, GraphSeed, DealtShares, MaskedInput, MaskedPart, SurvivorCodes, UnmaskingShares),
+        (GraphCommitments, GraphSeeds, ReceivedShares, PartWanted, Survivors, ForwardedCodes),
         (),
     )
 
@@ -301,6 +304,7 @@ class PairwiseMasking(Protocol[MaskingMemory]):
         session, flag = bytes(32), np.zeros(1, dtype=np.uint64)
         vectors = tuple(np.zeros(encoding.word_shape, encoding.word_dtype) for encoding in encodings)
         frames: list[Message] = [MaskedInput(session=session, binding=session, flag=flag, vectors=vectors)]
+        parts = empty_parts(session, encodings)
         if self.mode == "resilient":
             degree = self.degree(n_holders)
             n_kept = degree if degree < n_holders - 1 else n_holders
@@ -309,7 +313,9 @@ class PairwiseMasking(Protocol[MaskingMemory]):
         if self.mode == "resilient" and self.active:
             codes = np.zeros((n_holders, KEY_BYTES), dtype=np.uint8)
             frames.append(SurvivorCodes(session=session, codes=codes))
-        n_messages = {1: 4, 2: 6, 3: 8}[len(frames)]
+        n_messages = {1: 4, 2: 6, 3: 8}[len(frames)] + 2 * (len(parts) - 1)
+        if len(parts) > 1:
+            frames[:1] = parts
         return Cost(n_messages, sum(encode(frame).size for frame in frames))
 
     def memory(self) -> MaskingMemory:
@@ -384,7 +390,7 @@ class PairwiseMasking(Protocol[MaskingMemory]):
         self, channel: Channel, opened: Opened, senders: Sequence[PartyId]
     ) -> tuple[tuple[PartyId, ...], list[Words]]:
         """Add the masked inputs as they come, each wholly or not at all; return whose are in the sum, and the sum."""
-        totals = zeros(opened.encodings)
+        totals, parts = zeros(opened.encodings), cut(opened.encodings)
 
         def take(holder: PartyId, masked: MaskedInput) -> None:
             check_session(opened, holder, masked.session)
@@ -392,6 +398,8 @@ class PairwiseMasking(Protocol[MaskingMemory]):
             add(totals, masked)
 
         within = ANSWER_SECONDS + SECONDS_PER_MEGABYTE * sum(total.nbytes for total in totals) / 1e6
+        if len(parts) > 1:
+            return await add_parts(channel, opened, totals, parts, senders=senders, within=within), totals
         survivors = await channel.fold(
             MaskedInput, take, senders=senders, at_least=opened.needed, within=within
         )
@@ -437,18 +445,22 @@ class PairwiseMasking(Protocol[MaskingMemory]):
             masked = await channel.compute(
                 mask_input, opened, words, masks, random_bytes=channel.random_bytes
             )
-            channel.send(opened.roster.coordinator, masked)
-            await self._help_unmask(channel, opened, epoch, release)
+            answer = await send_parts(channel, opened, masked, cut(opened.encodings))
+            del masked
+            await self._help_unmask(channel, opened, epoch, release, answer)
         finally:
             epoch.forget(parameters.index)
 
-    async def _help_unmask(self, channel: Channel, opened: Opened, epoch: Epoch, release: Release) -> None:
-        """Learn who survives, make sure that others were told the same, and give one share of each dealer."""
+    async def _help_unmask(
+        self,
+        channel: Channel,
+        opened: Opened,
+        epoch: Epoch,
+        release: Release,
+        answer: Survivors | Finished,
+    ) -> None:
+        """Look who survives, make sure that others were told the same, and give one share of each dealer."""
         session, coordinator = opened.session, opened.roster.coordinator
-        told: dict[PartyId, Survivors | Finished] = await channel.gather(
-            (Survivors, Finished), senders=(coordinator,)
-        )
-        answer = told[coordinator]
         if isinstance(answer, Finished):
             return  # too late: the sum was over the others
         check_session(opened, coordinator, answer.session)
@@ -483,7 +495,7 @@ class PairwiseMasking(Protocol[MaskingMemory]):
         ]
         masked = await channel.compute(mask_input, opened, words, masks, random_bytes=channel.random_bytes)
         release(opened.present)
-        channel.send(opened.roster.coordinator, masked)
+        await send_parts(channel, opened, masked, cut(opened.encodings))
 
     def _neighbourhood(self, opened: Opened) -> graphs.Neighbourhood:
         """Return with how many of those present each masks; in the complete graph, the threshold is the sum's."""

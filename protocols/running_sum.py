@@ -37,7 +37,12 @@ def zeros(encodings: Sequence[ArrayEncoding]) -> list[NDArray[Any]]:
 
 def add(totals: Sequence[NDArray[Any]], summand: Flagged) -> None:
     """Add a summand's flag and vectors to totals, in place."""
-    for total, words in zip(totals, (summand.flag, *summand.vectors), strict=True):
+    add_words(totals, (summand.flag, *summand.vectors))
+
+
+def add_words(totals: Sequence[NDArray[Any]], vectors: Sequence[NDArray[Any]]) -> None:
+    """Add vectors to totals, each to its own, in place."""
+    for total, words in zip(totals, vectors, strict=True):
         if total.ndim == 1:
             np.add(total, words, out=total)
             continue

@@ -4,10 +4,11 @@
 what arrived and what time it is, and carries out the `Step` that comes back. The rules of every protocol live
 here, once:
 
-- a slot is (kind of message, sender), and holds one message; an identical repeat is ignored, a different one
-  is an `EquivocationError`; of a message that a role has folded into something else, the slot keeps the digest;
-- a message from outside the session's parties, or of a kind that its sender has no part in, is refused before
-  it reaches the role; messages for a later wait keep in their slots, so the inbox is bounded;
+- a slot is (kind of message, sender), with the turn if the kind has one, and holds one message; an identical
+  repeat is ignored, a different one is an `EquivocationError`; of a message that a role has folded into something
+  else, the slot keeps the digest;
+- a message from outside the session's parties, of a kind that its sender has no part in, or more than one turn
+  ahead, is refused before it reaches the role; messages for a later wait keep in their slots, so the inbox is bounded;
 - whoever is lost, or ends the session, is noticed by every wait that needs it;
 - when a role fails, the others are told at once, with a reason from a fixed list.
 """
@@ -36,6 +37,9 @@ from .party import PartyId
 R = TypeVar("R")
 
 Accepted = Mapping[PartyId, Collection[type[Message]]]
+Slot = tuple[type[Message], PartyId, int]
+
+AHEAD = "a message ahead of its turn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +108,8 @@ class Session(Generic[R]):
         self._ends: float | None = None
         self._wait_ends: float | None = None
         self._working = False
-        self._slots: dict[
-            tuple[type[Message], PartyId], Message | bytes
-        ] = {}  # or the digest of what is gone
+        self._slots: dict[Slot, Message | bytes] = {}  # or the digest of what is gone
+        self._turn = 0  # the last one awaited
         self._awaited: dict[PartyId, None] = {}  # from whom the present wait has nothing yet, in its order
         self._lost: dict[PartyId, str | None] = {}
         self._told: set[PartyId] = set()
@@ -152,16 +155,15 @@ class Session(Generic[R]):
             # What a peer writes there may come to a screen or a log.
             reason = message.reason if message.reason.isprintable() else "for a reason that cannot be shown"
             return self.peer_lost(sender, now, reason=reason)
-        if type(message) not in self._accepts[sender]:
-            return self._fail_with(
-                UnexpectedMessageError("a kind of message it has no part in", culprits=[sender])
-            )
-        slot = (type(message), sender)
+        slot = type(message), sender, getattr(message, "turn", 0)
+        if slot[0] not in self._accepts[sender] or slot[2] > self._turn + 1:
+            problem = "a kind of message it has no part in" if slot[0] not in self._accepts[sender] else AHEAD
+            return self._fail_with(UnexpectedMessageError(problem, culprits=[sender]))
         kept = self._slots.setdefault(slot, message)
         if kept != (digest(message) if isinstance(kept, bytes) else message):
             return self._fail_with(EquivocationError("two different messages in one slot", culprits=[sender]))
         wait = self.waiting_for
-        if wait is not None and type(message) in wait.kinds and sender in self._awaited:
+        if wait is not None and sender in self._awaited and slot in _slots_of(wait, sender):
             del self._awaited[sender]
             try:
                 self._hand_over(wait, {sender: message})
@@ -221,12 +223,12 @@ class Session(Generic[R]):
             if isinstance(message, bytes):
                 raise MisuseError("a message that was folded into something is gone: await it once")
             if wait.take is not None:
-                self._slots[type(message), sender] = digest(message)
+                self._slots[type(message), sender, getattr(message, "turn", 0)] = digest(message)
                 wait.take(sender, message)
 
     def _answers(self, wait: Wait) -> dict[PartyId, Message | bytes]:
         """Return what has come for a wait, or the digest of what was handed over; of several kinds, the first."""
-        slots = ((sender, (kind, sender)) for sender in wait.senders for kind in reversed(wait.kinds))
+        slots = ((sender, slot) for sender in wait.senders for slot in reversed(_slots_of(wait, sender)))
         return {sender: self._slots[slot] for sender, slot in slots if slot in self._slots}
 
     def _advance(self, now: float) -> Step:
@@ -281,7 +283,7 @@ class Session(Generic[R]):
             return Step(self._take_queued(), wanted)
         if not isinstance(wanted, Wait):
             return self._resume(now, error=MisuseError("a role awaits nothing but its channel"))
-        self.waiting_for = wanted
+        self.waiting_for, self._turn = wanted, max(wanted.turn, self._turn)
         answered = self._answers(wanted)
         try:
             self._hand_over(wanted, answered)
@@ -310,6 +312,11 @@ class Session(Generic[R]):
         queued = self._channel.take_queued()
         self._told.update(party for party, message in queued if isinstance(message, Abort))
         return queued
+
+
+def _slots_of(wait: Wait, sender: PartyId) -> list[Slot]:
+    """Return where a wait finds what a sender has sent, one slot a kind."""
+    return [(kind, sender, wait.turn if hasattr(kind, "turn") else 0) for kind in wait.kinds]
 
 
 def abort_reason(error: Exception) -> str:

@@ -6,6 +6,8 @@
         holders → coordinator → holders     DealtShares, ReceivedShares
     every sum:
         holders → coordinator               MaskedInput
+        or, of a long one,
+        holders → coordinator → holders     MaskedPart, PartWanted, as often as there are parts
         coordinator → holders               Survivors
         holders → coordinator → holders     SurvivorCodes, ForwardedCodes      against an active coordinator
         holders → coordinator               UnmaskingShares
@@ -105,6 +107,28 @@ class MaskedInput(Message):
     binding: Annotated[bytes, Size(32)]
     flag: NDArray[np.uint64]  # y_u of the flag: zero if the contribution is in range
     vectors: tuple[NDArray[Any], ...]  # y_u: words of 32 or 64 bits, or rows of limbs
+
+
+@message("MaskedPart", version=1)
+class MaskedPart(Message):
+    """A part of a holder's contribution under its masks, if that is long."""
+
+    session: Annotated[bytes, Size(32)]
+    binding: Annotated[bytes, Size(32)]
+    turn: Annotated[
+        int, Between(0, 2**63 - 1)
+    ]  # of the `PartWanted` that it answers; the first is not asked for
+    part: Annotated[int, Between(0, 2**63 - 1)]
+    vectors: tuple[NDArray[Any], ...]  # consecutive words of y_u, of the flag first
+
+
+@message("PartWanted", version=1, public=True)
+class PartWanted(Message):
+    """Which part is to come next: the first again if a holder was lost in the middle."""
+
+    session: Annotated[bytes, Size(32)]
+    turn: Annotated[int, Between(1, 2**63 - 1)]
+    part: Annotated[int, Between(0, 2**63 - 1)]
 
 
 @message("Survivors", version=1, public=True)
