@@ -130,8 +130,8 @@ class RangeArray(ArrayEncoding):
         self._refuse_value(np.abs(values) > math.ldexp(1.0, HIGHEST_EXPONENT), "out of the declared range")
         return bucket_words(n_filled_buckets(values), random_bytes)[:, None]
 
-    def decode(self, total: Limbs | Words) -> NDArray[np.float64]:
-        """Return the bound, 0 if all values are zeros."""
+    def decode(self, total: Limbs | Words, *, in_place: bool = False) -> NDArray[np.float64]:
+        """Return the bound, 0 if all values are zeros; never in place."""
         return np.array(range_from_total(self.from_words(total)[:, 0]) or 0.0)
 
     def _from_limbs(self, total: Limbs, start: int) -> NDArray[Any]:

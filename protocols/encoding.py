@@ -155,13 +155,16 @@ class ArrayEncoding(ABC):
         """The dtype of a decoded total: the array's own, int64 for bool."""
         return np.dtype(np.int64) if self.dtype.kind == "b" else self.dtype
 
-    def decode(self, total: Limbs | Words) -> NDArray[Any]:
+    def decode(self, total: Limbs | Words, *, in_place: bool = False) -> NDArray[Any]:
         """Decode a sum of at most n_contributions encoded arrays, piece by piece.
 
         Parameters
         ----------
         total : ndarray of uint64, shape (size, limbs), or of word_dtype and word_shape
             As integers or as words.
+        in_place : bool
+            Whether a long total is decoded where it lies, and gives back what it does not need of its memory:
+            **nobody may use it, or a view of it, any more**.
 
         Returns
         -------
@@ -181,12 +184,27 @@ class ArrayEncoding(ABC):
                 f"the total of array {self.name!r} is {total.dtype}{total.shape}, expected "
                 f"{self.word_dtype}{self.word_shape}: decode it with the encoding it was made with"
             )
-        count, rows = math.prod(self.shape), max(1, DECODED_BYTES // (8 * self.limbs))
-        values = np.empty(count, dtype=self.total_dtype)
-        for start in range(0, count, rows):
-            part = slice(start, min(start + rows, count))
+        count = math.prod(self.shape)
+        if not (in_place and self._fits(total)):
+            values = np.empty(count, dtype=self.total_dtype)
+            self._decode_into(values, total)
+            return values.reshape(self.shape)
+        self._decode_into(_begin_of(total, count, self.total_dtype), total)
+        needed = -(-count * self.total_dtype.itemsize // total[:1].nbytes)
+        total.resize((needed, *total.shape[1:]), refcheck=False)
+        return _begin_of(total, count, self.total_dtype).reshape(self.shape)
+
+    def _fits(self, total: Limbs | Words) -> bool:
+        """Whether a total is worth decoding in place, and its values never run ahead of the words still to be read."""
+        its_own = total.flags.owndata and total.flags.writeable and total.flags.c_contiguous
+        shorter = len(total) == math.prod(self.shape) and self.total_dtype.itemsize <= total[:1].nbytes
+        return total.nbytes > DECODED_BYTES and its_own and shorter
+
+    def _decode_into(self, values: NDArray[Any], total: Limbs | Words) -> None:
+        rows = max(1, DECODED_BYTES // (8 * self.limbs))
+        for start in range(0, len(values), rows):
+            part = slice(start, min(start + rows, len(values)))
             values[part] = self._from_limbs(self.from_words(total[part]), start)
-        return values.reshape(self.shape)
 
     def to_words(self, limbs: Limbs) -> Words:
         """Return integers as words, for sums modulo 2^word_bits.
@@ -250,6 +268,11 @@ class ArrayEncoding(ABC):
             start,
             f"exceeds what {self.n_contributions} contributions in range sum to: some message was wrong",
         )
+
+
+def _begin_of(total: Limbs | Words, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the memory at the beginning of a total as values."""
+    return total.reshape(-1).view(np.uint8)[: count * dtype.itemsize].view(dtype)
 
 
 class IntegerArray(ArrayEncoding):

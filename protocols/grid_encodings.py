@@ -158,8 +158,8 @@ class QuantizedArray(ArrayEncoding):
             levels >>= DITHER_BITS
         return words.view(np.uint64).reshape(-1, 1)
 
-    def decode(self, total: Limbs | Words) -> NDArray[Any]:
-        """Decode as `ArrayEncoding.decode` does, if the count of clipped values can be one."""
+    def decode(self, total: Limbs | Words, *, in_place: bool = False) -> NDArray[Any]:
+        """Decode as `ArrayEncoding.decode` does, if the count of clipped values can be one; never in place."""
         values = super().decode(total)
         self.clipped(total)
         return values

@@ -352,7 +352,7 @@ class PairwiseMasking(Protocol[MaskingMemory]):
         """Run the coordinator's role."""
         if self.mode == "direct":
             survivors, totals = await self._add_inputs(channel, opened, opened.present)
-            return Summed(await channel.compute(unmask, totals, []), survivors)
+            return Summed(await channel.compute(unmask, totals, []), survivors, is_spent=True)
         # Round 1, once an epoch
         if _parameters(opened).epoch == opened.session:
             memory.dealings = await gather_dealings(channel, opened, self._neighbourhood(opened), self.epoch)
@@ -384,7 +384,7 @@ class PairwiseMasking(Protocol[MaskingMemory]):
         index = _parameters(opened).index
         left, wrong = await channel.compute(masks_left, opened, dealings, index, survivors, shares)
         words = await channel.compute(unmask, totals, left)
-        return Summed(words, survivors, suspects=wrong), tuple(answers)
+        return Summed(words, survivors, suspects=wrong, is_spent=True), tuple(answers)
 
     async def _add_inputs(
         self, channel: Channel, opened: Opened, senders: Sequence[PartyId]

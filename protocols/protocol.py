@@ -130,11 +130,14 @@ class Summed:
         Whose contributions are in the sum, in roster order.
     suspects : tuple of PartyId
         Parties whose messages were wrong, or made wrong by somebody else, and have been corrected.
+    is_spent : bool
+        Whether nobody else has the words, so that they may be decoded where they lie.
     """
 
     words: tuple[Words | Limbs, ...]
     holders: tuple[PartyId, ...]
     suspects: tuple[PartyId, ...] = ()
+    is_spent: bool = False
 
 
 class Protocol(ABC, Generic[Memory]):
@@ -379,7 +382,7 @@ def coordinator_role(
         except DropoutError as loss:
             loss.closed = await close_session(channel, opened, loss)
             raise
-        arrays, clipped = decoded(opened.encodings, summed.words)
+        arrays, clipped = decoded(opened.encodings, summed.words, in_place=summed.is_spent)
         finished = Finished(session=opened.session, released=True)
         channel.broadcast([*opened.present, *opened.roster.aggregators], finished)
         return Aggregate(arrays, summed.holders, opened.session, opened.binding, clipped, summed.suspects)
@@ -478,11 +481,14 @@ def aggregator_role(
 
 
 def decoded(
-    encodings: Sequence[ArrayEncoding], words: Sequence[Words | Limbs]
+    encodings: Sequence[ArrayEncoding], words: Sequence[Words | Limbs], *, in_place: bool = False
 ) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
-    """Return the totals as arrays by their names, and how many values were clipped, where an encoding counts them."""
+    """Return the totals as arrays by their names, and how many values were clipped, where an encoding counts them.
+
+    `in_place` is as of `ArrayEncoding.decode`.
+    """
     totals = list(zip(encodings, words, strict=True))
-    arrays = {encoding.name: encoding.decode(total) for encoding, total in totals}
+    arrays = {encoding.name: encoding.decode(total, in_place=in_place) for encoding, total in totals}
     counted = [(encoding, total) for encoding, total in totals if isinstance(encoding, QuantizedArray)]
     return arrays, {encoding.name: encoding.clipped(total) for encoding, total in counted}
 

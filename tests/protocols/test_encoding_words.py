@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tacit.protocols import encoding as encoding_module
 from tacit.protocols.encoding import ArrayEncoding
 from tacit.protocols.encoding_plan import plan
 from tacit.protocols.errors import SetupError
@@ -130,3 +131,34 @@ def test_words_of_a_contribution_decode(encoding: EncodingParameters | None, dty
 def test_words_of_another_width_or_number_are_refused(words: Any) -> None:
     with pytest.raises(SetupError, match=r"expected uint32\(5,\)"):
         planned(None, "int8").decode(words)
+
+
+@each_encoding
+@pytest.mark.parametrize("at_a_time", [8, 24])
+def test_total_decoded_where_it_lies_is_the_same_to_the_last_bit(
+    encoding: EncodingParameters | None,
+    dtype: Any,
+    bits: int,
+    at_a_time: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(encoding_module, "DECODED_BYTES", at_a_time)
+    array = planned(encoding, dtype)
+    values = np.array([1, 0, 1, 1, 0], dtype=dtype)
+    words = array.to_words(array.encode(values, os.urandom)).copy()
+    expected = array.decode(words)
+    found = array.decode(words, in_place=True)
+    assert (found.dtype, found.shape, found.tobytes()) == (expected.dtype, expected.shape, expected.tobytes())
+    if not isinstance(encoding, Quantized) and bits >= 64:
+        assert np.shares_memory(found, words)
+        assert words.nbytes < found.nbytes + bits // 8  # the rest is given back
+
+
+def test_memory_of_somebody_else_is_not_decoded_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding_module, "DECODED_BYTES", 8)
+    array = planned(FixedPoint(1.0), "float64")
+    words = array.to_words(array.encode(np.full(5, 0.5)))
+    before = words.copy()
+    for lent in (words[:], np.frombuffer(words.tobytes(), dtype=words.dtype)):
+        assert array.decode(lent, in_place=True).tolist() == [0.5] * 5
+        assert lent.tolist() == before.tolist()
