@@ -6,6 +6,9 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..records.signing import PartySigner, Signature
 from .allocation import give_back_large_blocks
 from .computation import Terms
@@ -18,15 +21,46 @@ class CoordinatorCalls:
     """What others call at the process of a coordinator, wherever it comes from."""
 
     _coordinator: Coordinator
+    _weights: tuple[str, NDArray[Any]] | None = None  # of the computation that is about to begin
 
     async def pin_commitment(self, commitment: bytes) -> None:
         """Pin what stands for the holders, if the coordinator is kept from knowing them."""
         self._coordinator.commitment = commitment
 
+    async def take_weights(
+        self, computation: str, form: tuple[str, int], start: int, *slices: NDArray[np.uint8]
+    ) -> None:
+        """Take in a piece of the weights that a training, given without them, begins with.
+
+        Parameters
+        ----------
+        computation : str
+            As of `compute`.
+        form : (str, int)
+            Dtype and number of the weights.
+        start : int
+            At which byte the piece begins.
+        *slices : uint8 arrays
+            Consecutive bytes.
+        """
+        if self._weights is None or self._weights[0] != computation:
+            dtype, size = form
+            self._weights = computation, np.empty(size, dtype=dtype)
+        octets = self._weights[1].view(np.uint8)
+        for part in slices:
+            octets[start : start + len(part)] = part
+            start += len(part)
+
     async def compute(
-        self, computation: str, model: Any, definition: bytes, terms: Terms
+        self, computation: str, model: Any, definition: bytes, terms: Terms, *_: None
     ) -> AsyncGenerator[Event, None]:
-        """Run a model to its end, as `Coordinator.compute` does; yields its events."""
+        """Run a model to its end, as `Coordinator.compute` does; yields its events.
+
+        What comes after the terms, Ray waits for: the answers to `take_weights`.
+        """
+        if self._weights is not None and self._weights[0] == computation:
+            model.begin_with(self._weights[1])
+            self._weights = None
         running = self._coordinator.compute(computation, model, definition, terms)
         async with contextlib.aclosing(running) as events:
             async for event in events:

@@ -458,6 +458,8 @@ class Federation:
         fit = result.value
         if not isinstance(fit, Provenance):
             raise SetupError("the model yields no fit: use federation.sum for sums")
+        if hasattr(model, "completed"):
+            fit = model.completed(fit)
         protocol = self.choice.protocol_for(model, len(self.holders), encoding)
         known = result.at_least is None
         noised = getattr(model, "noised", None)

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from ray import cloudpickle
 
 from ..protocols.errors import SetupError
@@ -26,7 +28,9 @@ from .choice import Choice
 from .computation import Kept, Terms
 from .federation import Federation, Stream
 from .holder_host import share_out
+from .long_frames import SLICE_BYTES
 from .progress import waiting
+from .transport import SLICES
 
 
 def simulate(
@@ -244,10 +248,29 @@ class SimulatedFederation(Federation):
 
         def begin() -> Stream:
             compute = self._parties[COORDINATOR].compute.options(num_returns="streaming")
-            events = compute.remote(identifier, shared, definition, terms)
-            return Stream(identifier, events)
+            if not hasattr(model, "apart"):
+                return Stream(identifier, compute.remote(identifier, shared, definition, terms))
+            lean, weights = model.apart()
+            given = self._give_weights(identifier, weights)  # it begins once they have arrived
+            return Stream(identifier, compute.remote(identifier, lean, definition, terms, *given))
 
         return installing, begin
+
+    def _give_weights(self, computation: str, weights: NDArray[Any]) -> list[Any]:
+        """Send the coordinator weights in pieces that its process does not share with others; returns the calls."""
+        octets = weights.view(np.uint8)
+        call = self._parties[COORDINATOR].take_weights.remote
+        pieces = range(0, len(octets), SLICES * SLICE_BYTES)
+        return [
+            call(computation, (weights.dtype.str, len(weights)), start, *_slices(octets, start))
+            for start in pieces
+        ]
+
+
+def _slices(octets: NDArray[np.uint8], start: int) -> list[NDArray[np.uint8]]:
+    """Return the slices of one piece, as short as a call itself carries them."""
+    piece = octets[start : start + SLICES * SLICE_BYTES]
+    return [piece[at : at + SLICE_BYTES] for at in range(0, len(piece), SLICE_BYTES)]
 
 
 def _pickled(model: Any) -> bytes:

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..privacy.guarantee import Privacy
@@ -28,7 +29,7 @@ from .errors import ModelError
 from .network_fit import NetworkFit
 from .neural_network_holder import Holder, Task
 from .neural_network_local import Loss, LossFunction, local_optimizer
-from .neural_network_module import Layout, describe, working_alone
+from .neural_network_module import Layout, describe, without_weights, working_alone
 from .neural_network_rows import FrameColumns, rows_of
 from .private_network import PrivateHolder, noised_training
 from .private_training import PrivateRounds
@@ -155,6 +156,7 @@ class NeuralNetwork:
         self._columns = FrameColumns(target, None if features is None else tuple(features))
         self.noised: NoisedSum | None = None
         self._module = _own_copy(module)
+        self._weights: list[NDArray[Any]] | None = None  # apart from the module, until they are begun with
         self._layout = Layout.of(self._module)
         self._check_buffers(buffers)
         if optimizer != "sgd" or optimizer_options:
@@ -311,6 +313,27 @@ class NeuralNetwork:
 
     # At the coordinator.
 
+    def apart(self) -> tuple[NeuralNetwork, NDArray[Any]]:
+        """Return this training without its weights, and the weights: a coordinator has one network in memory, not two.
+
+        Returns
+        -------
+        model : NeuralNetwork
+            Iterates once `begin_with` has given it the weights, and forgets them as it leaves them behind.
+        weights : ndarray, shape (p + b,)
+        """
+        lean = copy.copy(self)
+        lean._module, lean._weights = without_weights(self._module), []
+        return lean, self._layout.vector(self._module)
+
+    def begin_with(self, weights: NDArray[Any]) -> None:
+        """Give a training from `apart` its weights."""
+        self._weights = [weights]
+
+    def completed(self, fit: NetworkFit) -> NetworkFit:
+        """Return the fit of a training from `apart` with the architecture."""
+        return replace(fit, module=self._module)
+
     async def iterate(
         self, total: Total, start: State | None = None
     ) -> AsyncIterator[TrainingState | NetworkFit]:
@@ -335,24 +358,36 @@ class NeuralNetwork:
         """
         rounds = self._rounds(total)
         if start is None:
-            start = await rounds.begin(self._layout.vector(self._module))
+            start = await rounds.begin(self._first_weights())
+            self._forget_weights()
             yield start
         else:
-            start = _continued(rounds.first_state(self._layout.vector(self._module), 0), start)
+            self._forget_weights()
+            start = _continued(rounds.first_state(np.zeros(self._layout.size, self._layout.dtype), 0), start)
         states = rounds.run(start)
         del start  # a whole network, which the training leaves behind
         async for reached in states:
             yield self._fit(reached) if isinstance(reached, Trained) else reached
+
+    def _first_weights(self) -> NDArray[Any]:
+        if self._weights is None:
+            return self._layout.vector(self._module)
+        if not self._weights:
+            raise ModelError("a training apart from its weights begins once it is given them, and once only")
+        return self._weights[0]
+
+    def _forget_weights(self) -> None:
+        if self._weights is not None:
+            self._weights.clear()
 
     def _rounds(self, total: Total) -> Rounds:
         common = (self._recipe, self._server_optimizer, self._layout.n_parameters, total)
         return Rounds(*common) if self.noised is None else PrivateRounds(*common, self.noised)
 
     def _fit(self, end: Trained) -> NetworkFit:
-        tensors = self._network(end.chosen.parameters).state_dict()
         return NetworkFit(
             definition=self.definition,
-            arrays={name: tensor.numpy() for name, tensor in tensors.items()},  # whose network is nobody's
+            arrays=self._layout.arrays(self._module, end.chosen.parameters),
             loss=end.score.loss,
             accuracy=end.score.accuracy,
             validation_loss=end.held_out.loss,
@@ -363,7 +398,7 @@ class NeuralNetwork:
             n_passes=end.last.n_passes,
             records=end.last.records,
             warnings=tuple(self._remarks(end)),
-            module=self._module,
+            module=self._module if self._weights is None else None,
         )
 
     def _remarks(self, end: Trained) -> list[str]:

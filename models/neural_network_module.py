@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import math
 import threading
@@ -107,6 +108,20 @@ class Layout:
         tensors = [tensor for _, tensor in (*_trained(module), *_averaged(module))]
         return np.concatenate([tensor.detach().numpy().ravel() for tensor in tensors])
 
+    def arrays(self, module: torch.nn.Module, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return the module's state dict with views of a vector in it; what is not trained is the module's, copied."""
+        places: dict[int, NDArray[Any]] = {}  # by tensor: one may have several names
+        start = 0
+        for _, tensor in (*_trained(module), *_averaged(module)):
+            end = start + tensor.numel()
+            places[id(tensor)] = vector[start:end].reshape(tuple(tensor.shape))
+            start = end
+        state = module.state_dict(keep_vars=True)
+        return {
+            name: places[id(tensor)] if id(tensor) in places else tensor.detach().numpy().copy()
+            for name, tensor in state.items()
+        }
+
     def load(self, module: torch.nn.Module, vector: NDArray[Any]) -> None:
         """Copy a vector into the module's parameters and buffers."""
         import torch  # noqa: PLC0415
@@ -117,6 +132,16 @@ class Layout:
                 end = start + tensor.numel()
                 tensor.copy_(torch.tensor(vector[start:end]).reshape(tensor.shape))
                 start = end
+
+
+def without_weights(module: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy of a module whose tensors that stand in a vector have a shape, and no memory."""
+    import torch  # noqa: PLC0415
+
+    bare = copy.deepcopy(module)
+    for _, tensor in (*_trained(bare), *_averaged(bare)):
+        tensor.data = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+    return bare
 
 
 def describe(module: torch.nn.Module) -> dict[str, Any]:

@@ -7,8 +7,10 @@ import copy
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any
@@ -759,3 +761,62 @@ def test_the_unit_of_weights_does_not_show_in_the_result() -> None:
     parts = [model.contribution(data, query) for data in datasets]
     change = sum(part["update"] for part in parts) * (16 / 11)
     np.testing.assert_allclose(weights(trained(model, datasets)), flat(linear()) + change, atol=1e-7)
+
+
+# Apart from its weights.
+
+
+class Tied(nn.Module):
+    """One matrix under two names, a frozen one, and a batch norm's statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.last = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+        self.second.weight = self.first.weight
+        self.norm = nn.BatchNorm1d(3)
+        self.last.weight.requires_grad_(False)
+
+    def forward(self, x: Any) -> Any:
+        return self.last(self.second(self.norm(torch.relu(self.first(x)))))
+
+
+@pytest.mark.parametrize("module", [perceptron, Tied], ids=["perceptron", "tied"])
+def test_training_apart_from_its_weights_gives_the_same_bits(module: Any) -> None:
+    model, datasets = classifier(module()), holders(20, 30)
+    whole = trained(model, datasets)
+    lean, start = model.apart()
+    lean.begin_with(start)
+    fit = model.completed(run(lean, pooled(model, datasets))[1])
+    assert list(fit.arrays) == list(whole.arrays)
+    assert all(fit.arrays[name].tobytes() == array.tobytes() for name, array in whole.arrays.items())
+    assert fit.outputs(datasets[0][0]).tobytes() == whole.outputs(datasets[0][0]).tobytes()
+
+
+def test_coordinator_keeps_no_weights_but_those_of_the_state() -> None:
+    model, datasets = classifier(linear(2_000, 3)), [(np.ones((4, 2_000), np.float32), np.zeros(4, np.int64))]
+    lean, start = model.apart()
+    assert len(pickle.dumps(lean)) < start.nbytes / 2
+    lean.begin_with(start)
+    gone = weakref.ref(start)
+    del start
+
+    async def scene() -> None:
+        async for state in lean.iterate(pooled(model, datasets)):
+            if isinstance(state, TrainingState) and state.iteration == 2:
+                assert gone() is None
+
+    asyncio.run(scene())
+
+
+def test_training_apart_from_its_weights_does_not_begin_without_them() -> None:
+    model, datasets = classifier(), holders(20, 30)
+    with pytest.raises(ModelError, match="apart from its weights"):
+        run(model.apart()[0], pooled(model, datasets))
+
+
+def test_training_apart_from_its_weights_continues_without_them() -> None:
+    model, datasets = classifier(), holders(20, 30)
+    states, whole = run(model, pooled(model, datasets))
+    fit = run(model.apart()[0], pooled(model, datasets), states[1])[1]
+    assert all(fit.arrays[name].tobytes() == array.tobytes() for name, array in whole.arrays.items())
