@@ -18,7 +18,7 @@ from hosts import Host, Network
 from studies import parties_text, study_text, write_identity
 from tacit.records.certificates import make_cluster
 
-READY_SECONDS = 150.0
+READY_SECONDS = 240.0  # a Ray that takes more than half a minute to start is started anew
 LOOK_SECONDS = 0.1
 COORDINATOR = "coordinator"
 
