@@ -95,6 +95,7 @@ class DataHolder(Participant):
         self._simulation = simulation
         self._approvals = self._policy.approvals(name)
         self._models: dict[bytes, Any] = {}
+        self._installed: Counter[bytes] = Counter()  # for how many computations that are not over
         self._charged: Counter[bytes] = Counter()  # rounds of each model
         self._participations = Participations()
 
@@ -112,7 +113,15 @@ class DataHolder(Participant):
         """
         if not self._simulation:
             raise ProtocolError("a holder in a deployment takes no model from outside: install it there")
+        self._installed[definition] += 1
         self.hold_ready(definition, model)
+
+    def let_go(self, definition: bytes) -> None:
+        """Hold a model that was installed no longer, once all computations for which it was are over."""
+        self._installed[definition] -= 1
+        if self._installed[definition] <= 0:
+            del self._installed[definition]
+            self._models.pop(definition, None)
 
     def hold_ready(self, definition: bytes, model: Any) -> None:
         """Hold a model ready that this side has made, or takes from the user who owns all rows."""

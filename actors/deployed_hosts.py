@@ -119,7 +119,7 @@ class DeployedHost(DispatchingHost):
         """
         raise SetupError("a party of a deployment pins the identities that its study names, and no others")
 
-    async def install(self, definition: bytes, shared: list[Any]) -> None:
+    async def install(self, definition: bytes, shared: list[Any], over: Sequence[bytes] = ()) -> None:
         """Refuse: here a model travels as its definition.
 
         Raises

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
@@ -20,8 +21,8 @@ from .watching_host import WatchingHost
 class DispatchingHost(WatchingHost):
     """Runs a party that knows the holders' processes."""
 
-    async def install(self, definition: bytes, shared: list[Any]) -> None:
-        """Have every living holder hold a model ready; in a simulation only.
+    async def install(self, definition: bytes, shared: list[Any], over: Sequence[bytes] = ()) -> None:
+        """Have every living holder hold a model ready, and let go of others; in a simulation only.
 
         Parameters
         ----------
@@ -29,6 +30,8 @@ class DispatchingHost(WatchingHost):
             Its content hash.
         shared : list with one ObjectRef
             The model.
+        over : sequence of bytes
+            The content hashes of models that were installed for computations that are over.
 
         Raises
         ------
@@ -39,7 +42,7 @@ class DispatchingHost(WatchingHost):
         with self.loading():
             await asyncio.gather(
                 *(
-                    self._unless_lost(peer, peer.handle.install.remote(definition, *shared))
+                    self._unless_lost(peer, peer.handle.install.remote(definition, *shared, over))
                     for peer in self._peers.values()
                     if holders.intersection(peer.parties)
                 )

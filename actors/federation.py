@@ -46,10 +46,20 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Stream:
-    """The events of a model on its way through the coordinator."""
+    """The events of a model on its way through the coordinator.
+
+    Attributes
+    ----------
+    identifier : str
+        By which it is cancelled.
+    events : generator of references
+    over : callable
+        Called when it has ended, however it has.
+    """
 
     identifier: str
     events: Any
+    over: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -417,6 +427,8 @@ class Federation:
             if cluster.is_running():
                 self._coordinator.cancel.remote(computation.identifier)  # harmless if it is over
             raise
+        finally:
+            computation.over()
 
     def _get(self, reference: Any, party: str) -> Any:
         """Wait for a remote value; tacit's own errors come back as they were."""

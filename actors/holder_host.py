@@ -73,8 +73,8 @@ class HolderHost(HolderCalls, Host):
         ]
         super().__init__(self._holders)
 
-    async def install(self, definition: bytes, model: Any) -> None:
-        """Have every holder hold a model ready; in a simulation only.
+    async def install(self, definition: bytes, model: Any, over: Sequence[bytes] = ()) -> None:
+        """Have every holder hold a model ready, and let go of others; in a simulation only.
 
         Raises
         ------
@@ -83,6 +83,8 @@ class HolderHost(HolderCalls, Host):
         """
         for holder in self._holders:
             await holder.install(definition, model)
+            for ended in over:
+                holder.let_go(ended)
 
 
 def share_out(names: Sequence[str], holders_per_actor: int | None) -> list[Sequence[str]]:

@@ -134,6 +134,7 @@ class SimulatedFederation(Federation):
     groups: Sequence[Sequence[str]] = field(repr=False)  # the holders of each process
     temporary: tempfile.TemporaryDirectory[str] | None = field(repr=False)
     policies: Mapping[str, Policy] = field(repr=False)
+    _over: list[bytes] = field(default_factory=list, repr=False)  # models of these, which holders still hold
 
     @classmethod
     def started(
@@ -179,7 +180,7 @@ class SimulatedFederation(Federation):
 
     def _start_parties(self) -> None:
         """Start the processes of all parties, and have these pin each other's identities."""
-        hosts = {}
+        hosts, self._over = {}, []
         for names in self.groups:
             host = cluster.start_holders(
                 names, [self.data[name] for name in names], simulation=True, policies=self.policies
@@ -243,16 +244,22 @@ class SimulatedFederation(Federation):
         )
         check_encoding(terms.protocol, encoding)
         shared = ray.put(model)
-        installing = self._parties[self._dispatcher].install.remote(definition, [shared])
+        dispatcher = self._parties[self._dispatcher]
+        over, self._over = self._over, []
+        installing = dispatcher.install.remote(definition, [shared], over)
         identifier = uuid.uuid4().hex
+
+        def end() -> None:
+            if self._parties[self._dispatcher] is dispatcher:  # otherwise all parties have started anew since
+                self._over.append(definition)
 
         def begin() -> Stream:
             compute = self._parties[COORDINATOR].compute.options(num_returns="streaming")
             if not hasattr(model, "apart"):
-                return Stream(identifier, compute.remote(identifier, shared, definition, terms))
+                return Stream(identifier, compute.remote(identifier, shared, definition, terms), end)
             lean, weights = model.apart()
             given = self._give_weights(identifier, weights)  # it begins once they have arrived
-            return Stream(identifier, compute.remote(identifier, lean, definition, terms, *given))
+            return Stream(identifier, compute.remote(identifier, lean, definition, terms, *given), end)
 
         return installing, begin
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import math
 import os
@@ -264,6 +265,18 @@ def test_what_is_no_function_and_what_is_no_fit_are_refused(federation: tacit.Fe
         federation.sum(3)  # type: ignore[arg-type]
     with pytest.raises(tacit.SetupError, match=r"federation\.sum"):
         federation.fit(Sum(len))
+
+
+def test_holders_hold_no_models_of_questions_that_are_answered(federation: tacit.Federation) -> None:
+    """Each is another one, with its `at`."""
+
+    def models_held(_: Any) -> int:
+        return sum(isinstance(found, Sum) for found in gc.get_objects())
+
+    before = federation.sum(models_held)
+    for at in range(5):
+        federation.sum(lambda _, at: at, float(at))
+    assert federation.sum(models_held) == before
 
 
 # Under a running loop

@@ -17,6 +17,7 @@ from tacit.actors import holder_host, watching_host
 from tacit.actors.computation import Terms
 from tacit.actors.coordinator import Coordinator
 from tacit.actors.coordinator_host import CoordinatorHost
+from tacit.actors.data_holder import DataHolder
 from tacit.actors.driver import THREADS
 from tacit.actors.errors import ActorError
 from tacit.actors.events import Failure, Result
@@ -146,6 +147,32 @@ class Processes:
 
 def driver_of(handle: Handle, name: str) -> Any:
     return handle.host._parties[PartyId(name)].driver
+
+
+# Models
+
+
+def test_models_of_computations_that_are_over_are_let_go(loop: asyncio.Runner) -> None:
+    async def scene() -> None:
+        async with Processes([["a", "b"]]) as processes:
+            host, [handle] = processes.coordinator.host, processes.holders
+            assert isinstance(host, CoordinatorHost)
+            holders = [party for party in handle.host._parties.values() if isinstance(party, DataHolder)]
+
+            async def held(model: Any, *over: bytes) -> list[list[bytes]]:
+                """What each holder holds after another model was installed."""
+                await host.install(definition_of(model), [model], over)
+                return [list(holder._models) for holder in holders]
+
+            first, second, third = models = [Sum(len), Sum(max), Sum(min)]
+            one, two, three = map(definition_of, models)
+            assert await held(first) == [[one]] * 2
+            assert await held(first, one) == [[one]] * 2  # for another computation
+            assert await held(second) == [[one, two]] * 2
+            assert await held(second, one, two) == [[two]] * 2
+            assert await held(third, two) == [[three]] * 2
+
+    loop.run(scene())
 
 
 # Sums
