@@ -123,5 +123,8 @@ class Ledger:
             del self._owed[0]
 
     def _append(self, body: Mapping[str, Any]) -> None:
-        with self._objects.locked():
-            self._log.append(body)
+        try:
+            with self._objects.locked():
+                self._log.append(body)
+        except RecordError as error:
+            raise RecordError(f"the ledger of {self._about['party']}: {error}") from None
