@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -16,6 +16,7 @@ import ray
 from ray.exceptions import RayError
 
 from ..protocols.errors import SetupError
+from ..protocols.party import PartyId
 from ..protocols.presence import CHALLENGE_BYTES, Agreement, check_presence
 from ..records.study import Study
 from ..serialization.codec import Frame, decode
@@ -25,8 +26,8 @@ from .deployed_hosts import ANSWER_SECONDS, SKEW_SECONDS
 
 
 def clocks_ahead(
-    study: Study, names: Collection[str], now: Callable[[], float] = time.time
-) -> dict[str, int]:
+    study: Study, names: Collection[PartyId], now: Callable[[], float] = time.time
+) -> dict[PartyId, int]:
     """Return how many seconds the clocks of parties are ahead of this machine's, where it is more than a minute.
 
     Parameters
@@ -41,7 +42,7 @@ def clocks_ahead(
     return {name: ahead for name, ahead in found.items() if abs(ahead) > SKEW_SECONDS}
 
 
-def _ahead(study: Study, name: str, now: Callable[[], float]) -> int:
+def _ahead(study: Study, name: PartyId, now: Callable[[], float]) -> int:
     challenge = os.urandom(CHALLENGE_BYTES)
     agreement = Agreement(study.digest, version("tacit"))
     try:
@@ -53,12 +54,12 @@ def _ahead(study: Study, name: str, now: Callable[[], float]) -> int:
     return presence.seconds - int(now())
 
 
-def told(ahead: dict[str, int]) -> str:
+def told(ahead: Mapping[PartyId, int]) -> str:
     """Return what to tell of clocks that differ, and what helps; nothing if none does.
 
     Examples
     --------
-    >>> told({"north": -3600, "east": -3601})
+    >>> told({PartyId("north"): -3600, PartyId("east"): -3601})
     "this machine's clock is 3600 s ahead of that of north, 3601 s ahead of that of east: have all clocks set by NTP, \
 as certificates, tokens and the times in ledgers go by them"
     """

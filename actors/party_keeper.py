@@ -60,7 +60,7 @@ def keep(file: PartyFile) -> None:
         ray.get(repository.ledger_head.remote())
     host = cluster.start_party(study.title, name, kind, str(file.path.absolute()), machine)
     problems = ray.get(host.start.remote())
-    others = [party.name for party in study.parties if party.name != name]
+    others = [other for other in study.roster if other != name]
 
     def look_at_clocks() -> None:
         ahead = clocks_ahead(study, [other for other in others if other not in problems])

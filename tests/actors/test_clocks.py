@@ -12,6 +12,7 @@ from ray.exceptions import ActorDiedError
 from studies import PARTIES, identity_of, write_study
 from tacit.actors import clocks, finding
 from tacit.actors.clocks import clocks_ahead
+from tacit.protocols.party import PartyId
 from tacit.protocols.presence import Agreement, present
 from tacit.records.study import Study
 from tacit.serialization.codec import encode
@@ -49,14 +50,14 @@ def says(study: Study, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return said
 
 
-def ahead(study: Study, *names: str) -> dict[str, int]:
-    return clocks_ahead(study, names, now=lambda: NOW)
+def ahead(study: Study, *names: str) -> dict[PartyId, int]:
+    return clocks_ahead(study, [*map(PartyId, names)], now=lambda: NOW)
 
 
 def test_clocks_that_differ_by_more_than_a_minute_are_told(study: Study, says: dict[str, Any]) -> None:
     says |= {"north": NOW + 3600, "east": NOW - 61, "south": NOW + 60}
     assert ahead(study, "north", "east", "south", "coordinator") == {"north": 3600, "east": -61}
-    assert clocks.told({"north": 3600, "east": -61}) == (
+    assert clocks.told({PartyId("north"): 3600, PartyId("east"): -61}) == (
         "this machine's clock is 3600 s behind that of north, 61 s ahead of that of east: have all clocks set by NTP, "
         "as certificates, tokens and the times in ledgers go by them"
     )
