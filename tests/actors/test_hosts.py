@@ -130,16 +130,18 @@ def test_the_answer_has_the_bits_of_the_pooled_rows(analyst: Analyst) -> None:
 
 def test_a_holder_that_is_cut_off_is_lost_and_comes_back(deployed: Deployed, analyst: Analyst) -> None:
     host = deployed.host("site-2")
-    check(ask_while(deployed, analyst, host.cut_off), "site-2")
+    answer = ask_while(deployed, analyst, host.cut_off)
     host.plug_in()
+    check(answer, "site-2")
     deployed.wait_until_all_are_met(analyst)
     check_works(analyst.ask("run"))
 
 
 def test_a_holder_that_freezes_is_lost_and_comes_back(deployed: Deployed, analyst: Analyst) -> None:
     [process] = process_of(deployed, "site-3")
-    check(ask_while(deployed, analyst, lambda: os.kill(process, signal.SIGSTOP)), "site-3")
+    answer = ask_while(deployed, analyst, lambda: os.kill(process, signal.SIGSTOP))
     os.kill(process, signal.SIGCONT)
+    check(answer, "site-3")
     deployed.wait_until_all_are_met(analyst)
     check_works(analyst.ask("run"))
 
@@ -153,9 +155,10 @@ def test_a_holder_that_is_killed_joins_again_by_itself(deployed: Deployed, analy
 
 def test_a_machine_that_crashes_is_back_when_it_is_started(deployed: Deployed, analyst: Analyst) -> None:
     host = deployed.host("site-4")
-    check(ask_while(deployed, analyst, host.crash), "site-4")
+    answer = ask_while(deployed, analyst, host.crash)
     host.boot()
     deployed.join("site-4")
+    check(answer, "site-4")
     deployed.wait_until_all_are_met(analyst)
     check_works(analyst.ask("run"))
 
