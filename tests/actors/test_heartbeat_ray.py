@@ -19,7 +19,6 @@ pytestmark = pytest.mark.ray
 def made() -> Any:
     """Start a process that has a stream of answers, the first at once and the second later."""
 
-    @ray.remote(num_cpus=0, concurrency_groups={"control": 8})
     class Slow:
         @ray.method(concurrency_group="control")
         async def ping(self) -> int:
@@ -30,7 +29,8 @@ def made() -> Any:
             await asyncio.sleep(seconds)
             yield "second"
 
-    return Slow.remote()
+    options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": {"control": 8}}
+    return ray.remote(**options)(Slow).remote()
 
 
 @pytest.fixture(scope="module")
