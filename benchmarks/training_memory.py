@@ -14,8 +14,8 @@ import numpy as np
 import ray
 import tacit
 import torch
+from tacit.protocols.masking_parts import PART_BYTES
 from tacit.protocols.party import COORDINATOR
-from tacit.protocols.stream_cipher import CHUNK_BYTES
 from torch import nn
 
 from . import memory
@@ -24,7 +24,7 @@ from .measure import Figure, Section
 HOLDERS, ROWS, INPUTS, CLASSES = 3, 32, 784, 10
 WIDTHS, QUICK_WIDTHS = (4_000, 1_000), (1_000, 200)
 ROUNDS = 2
-TIMES = 3.0  # so many times the model the peak may be, and a chunk a holder
+TIMES = 3.0  # so many times the model the peak may be, and a part of its masked input a holder
 
 
 def sections(*, quick: bool, say: Callable[[str], None]) -> Iterator[Section]:
@@ -35,7 +35,7 @@ def sections(*, quick: bool, say: Callable[[str], None]) -> Iterator[Section]:
     say(f"training: memory for {n_parameters:,} parameters, {HOLDERS} holders")
     size = 4 * n_parameters / memory.MEGABYTE
     before, peak = measure(module)
-    limit = TIMES * size + HOLDERS * CHUNK_BYTES / memory.MEGABYTE
+    limit = TIMES * size + HOLDERS * PART_BYTES / memory.MEGABYTE
     figures = (
         Figure(
             "the coordinator's peak above rest",
