@@ -27,6 +27,15 @@ ANALYST = """
 import json, sys, time, warnings
 import tacit
 warnings.simplefilter("ignore")
+
+def told(fit):
+    values = {"params": fit.params.tolist()} if hasattr(fit, "params") else {"rows": fit.nobs, "bits": bits(fit)}
+    return {**values, "survivors": list(fit.survivors)}
+
+def bits(fit):
+    return "".join(array.tobytes().hex() for array in fit.arrays.values())
+
+fit = None
 with tacit.connect(sys.argv[1]) as federation:
     print(json.dumps({"connected": True}), flush=True)
     for line in sys.stdin:
@@ -34,9 +43,11 @@ with tacit.connect(sys.argv[1]) as federation:
         try:
             if asked["do"] == "run":
                 fit = federation.run()
-                found = {"params": fit.params.tolist(), "survivors": list(fit.survivors)}
+                found = told(fit)
             elif asked["do"] == "save":
                 found = {"version": federation.repository.save(federation.run(), asked["name"])}
+            elif asked["do"] == "keep":  # what was found last
+                found = {"version": federation.repository.save(fit, asked["name"])}
             elif asked["do"] == "verify":
                 found = {"verified": federation.repository.verify().ok}
             else:
@@ -107,7 +118,7 @@ class Deployed:
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
 
-    def join(self, name: str) -> None:
+    def join(self, name: str, **environment: str) -> None:
         """Have a party join on its host."""
         with self.log(name).open("w") as log:
             command = [
@@ -118,7 +129,7 @@ class Deployed:
                 str(self.folder / name / "party.toml"),
                 "--json",
             ]
-            self.joins[name] = self.host(name).start(*command, log=log)
+            self.joins[name] = self.host(name).start(*command, log=log, **environment)
 
     def leave(self, name: str) -> None:
         """End a party's command, as Ctrl-C does."""
@@ -148,11 +159,11 @@ class Deployed:
     def is_ready(self, name: str) -> bool:
         return any(event["event"] == "ready" for event in self.events(name))
 
-    def start(self) -> None:
+    def start(self, seconds: float = READY_SECONDS) -> None:
         """Have all parties join, and wait until they are there."""
         for name in self.hosts:
             self.join(name)
-        self.wait_for(lambda: all(map(self.is_ready, self.hosts)))
+        self.wait_for(lambda: all(map(self.is_ready, self.hosts)), seconds)
 
     def analyst(self, name: str = COORDINATOR) -> Analyst:
         """Connect on the machine of a party."""
@@ -163,10 +174,10 @@ class Deployed:
             text=True,
         )
         analyst = Analyst(process, 0)
-        assert analyst.end(90.0) == {"connected": True}
+        assert analyst.end(180.0) == {"connected": True}
         return analyst
 
-    def wait_until_all_are_met(self, analyst: Analyst, seconds: float = 90.0) -> float:
+    def wait_until_all_are_met(self, analyst: Analyst, seconds: float = 180.0) -> float:
         """Wait until the coordinator has met every party."""
         return self.wait_for(lambda: analyst.ask("absent")["absent"] == {}, seconds)
 

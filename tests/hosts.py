@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -23,7 +23,7 @@ TOOLS = ("ip", "unshare", "nsenter", "mount")
 RAY_FOLDER = "/tmp/ray"
 READY_SECONDS = 20.0
 SHARED_MEMORY = "512m"
-ETHERNET = 3  # ETH_P_ALL
+ROOM = "512m"  # more than `readiness` asks for
 
 
 def obstacle() -> str:
@@ -77,6 +77,14 @@ def _inmost(process: subprocess.Popen[bytes]) -> int:
             return int(found[0])
         time.sleep(0.01)
     raise RuntimeError("no namespaces in time")
+
+
+def _wait_for(what: Callable[[], bool]) -> None:
+    ends = time.monotonic() + READY_SECONDS
+    while not what():
+        if time.monotonic() > ends:
+            raise RuntimeError("not in time")
+        time.sleep(0.01)
 
 
 @dataclass
@@ -148,9 +156,38 @@ class Host:
         """Put its cable back."""
         self.network.run("ip", "link", "set", self.link, "up")
 
-    def delay(self, milliseconds: int) -> None:
-        """Have everything that leaves it take so much longer."""
-        self.run("tc", "qdisc", "replace", "dev", "eth0", "root", "netem", "delay", f"{milliseconds}ms")
+    @contextlib.contextmanager
+    def far(self, seconds: float, lost: float = 0.0) -> Iterator[None]:
+        """Have every frame from and to it take so much longer, and a fraction of them never arrive."""
+        side, ends = f"side{self.number}", (f"near{self.number}", f"far{self.number}")
+        inside = ("nsenter", "--target", str(self.network.inside), "--net", "--")
+        relaying = subprocess.Popen([*inside, sys.executable, "-c", RELAY, str(seconds), str(lost), *ends])
+        try:
+            self.network.run("ip", "link", "add", side, "type", "bridge")
+            _wait_for(lambda: all(f" {end}: " in self.network.run("ip", "-o", "link") for end in ends))
+            for link, bridge in ((self.link, side), (ends[0], side), (ends[1], "switch")):
+                self.network.run("ip", "link", "set", link, "master", bridge, "up")
+            self.network.run("ip", "link", "set", side, "up")
+            yield
+        finally:
+            self.network.run("ip", "link", "set", self.link, "master", "switch")
+            relaying.kill()
+            relaying.wait()
+            self.network.run("ip", "link", "delete", side)
+
+    def mount(self, folder: Path) -> None:
+        """Give a folder a file system of its own, in memory, with room for what a party wants."""
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self.run("mount", "-t", "tmpfs", "-o", f"size={ROOM},mode=0700", "none", str(folder))
+
+    def fill(self, folder: Path) -> None:
+        """Leave no room in such a folder."""
+        _, used = self.run("df", "--block-size=1k", "--output=used", str(folder)).split()
+        self.run("mount", "-o", f"remount,size={used}k", str(folder))
+
+    def make_room(self, folder: Path) -> None:
+        """Have as much room again as there was."""
+        self.run("mount", "-o", f"remount,size={ROOM}", str(folder))
 
     def command(self, *command: str) -> list[str]:
         """Return what runs a command on it."""
@@ -228,6 +265,33 @@ def network(folder: Path, number: int = 1) -> Iterator[Network]:
     finally:
         made.close()
 
+
+# Two ends of a cable, as devices that hand their frames to this process; what comes in at one goes out at the other.
+RELAY = """
+import collections, fcntl, os, random, select, struct, sys, time
+TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x2, 0x1000
+seconds, lost, chance = float(sys.argv[1]), float(sys.argv[2]), random.Random(1)
+ends = [os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK) for _ in range(2)]
+for end, name in zip(ends, sys.argv[3:]):
+    fcntl.ioctl(end, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+held = collections.deque()
+while True:
+    wait = max(held[0][0] - time.monotonic(), 0) if held else None
+    for end in select.select(ends, [], [], wait)[0]:
+        while True:
+            try:
+                frame = os.read(end, 65536)
+            except OSError:  # there is no more, or it is not up yet
+                break
+            if chance.random() >= lost:
+                held.append((time.monotonic() + seconds, ends[end == ends[0]], frame))
+    while held and held[0][0] <= time.monotonic():
+        _, end, frame = held.popleft()
+        try:
+            os.write(end, frame)
+        except OSError:
+            pass
+"""
 
 LISTENER = """
 import socket, sys
