@@ -8,7 +8,8 @@ Holders u in U, ring Z_{2^b}, keystreams by AES-256-CTR under one-time keys. All
    pairwise seeds s_uv^r under K_u^r and commits to all seeds. U2: those who have dealt. From 65 holders on they first
    draw a seed together, which places them in a graph of fewer neighbours.
 2. *MaskedInput*: y_u = x_u + PRG(b_u) + Σ ± PRG(s_uv), where u < v adds and v subtracts. The coordinator adds each
-   as it comes, wholly or not at all, and keeps none. U3: those who have delivered, be they lost since.
+   as it comes, wholly or not at all, and keeps none; long ones come in parts (`masking_parts`). U3: those who have
+   delivered, be they lost since.
 3. *ConsistencyCheck*, against an active coordinator: holders authenticate U3 to each other, pairwise; each goes on only
    if as many as the threshold were told the same.
 4. *Unmasking*: for each dealer one share: of b if it is in U3, else of K. The coordinator reconstructs, checks,
