@@ -766,7 +766,7 @@ def test_the_unit_of_weights_does_not_show_in_the_result() -> None:
 # Apart from its weights.
 
 
-class Tied(nn.Module):
+class Tied(nn.Module):  # type: ignore[misc]
     """One matrix under two names, a frozen one, and a batch norm's statistics."""
 
     def __init__(self) -> None:
