@@ -116,7 +116,7 @@ def blind_holder(meeting: Meeting, name: PartyId) -> Role[None]:
         encodings = encodings_for(shown.encoding, begin.ready[0].arrays, n_holders)
         opened = Opened(shown, begin, meeting.roster, encodings, protocol.needed(n_holders))
         await protocol.holder(
-            channel, opened, keys, memory, words=prepared.words, release=lambda holders: None
+            channel, opened, keys, memory, words=prepared.words, release=lambda *_, **_unused: None
         )
         await channel.receive(Finished, sender=coordinator)
 

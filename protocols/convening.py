@@ -240,7 +240,7 @@ async def _convene(
     channel.send(asker, convened(opened))
     # Step 4
     await protocol.aggregator(
-        channel, opened, keys, None, release=lambda holders: release(opened.invitation, holders)
+        channel, opened, keys, None, release=lambda holders, **_: release(opened.invitation, holders)
     )
     end = await channel.receive(Finished, sender=asker, relying_on=roster.aggregators)
     channel.broadcast([*opened.present, *roster.aggregators], end)

@@ -7,10 +7,11 @@ the protocol's own roles run, the coordinator decodes the total and tells the ot
 
 from __future__ import annotations
 
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from numpy.typing import NDArray
 
@@ -39,7 +40,24 @@ from .party import PartyId, Roster
 from .session import abort_reason
 
 Memory = TypeVar("Memory")
-Release: TypeAlias = Callable[[Collection[PartyId]], None]
+
+class Release(typing.Protocol):
+    """Notes over whom a sum may come about, before anything leaves."""
+
+    def __call__(self, holders: Collection[PartyId], *, opens: bool = True) -> None:
+        """Note it.
+
+        Parameters
+        ----------
+        holders : collection of PartyId
+        opens : bool
+            Whether what leaves next helps to open the sum; False for a summand that others may open, or may not.
+
+        Raises
+        ------
+        ProtocolError
+            If it cannot be noted, or may not be: nothing leaves.
+        """
 
 CLOSING_SECONDS = 60.0  # a survivor may be computing, and answers only then; the lost are not waited for
 
@@ -234,7 +252,7 @@ class Protocol(ABC, Generic[Memory]):
         """Run a holder's role: contribute its words, or void the session in secret if they are None.
 
         It calls ``release(holders)`` before anything leaves from which, with others' help, the total over
-        these holders may follow; and again, before it helps further, if it turns out that fewer are in it.
+        these holders may follow; and again, before it helps further, when it turns out who is in it.
         """
 
     async def aggregator(
@@ -400,10 +418,13 @@ def holder_role(
     """Run a holder's role in one secure sum; returns whether it took part."""
     released = False
 
-    def note_release(invitation: Invitation, holders: Collection[PartyId]) -> None:
-        nonlocal released
-        release(invitation, holders)
-        released = True
+    def noting(invitation: Invitation) -> Release:
+        def note(holders: Collection[PartyId], *, opens: bool = True) -> None:
+            nonlocal released
+            release(invitation, holders)
+            released = released or opens
+
+        return note
 
     def examine_options(invitation: Invitation) -> Prepared:
         check_options(protocol, invitation, keys.roster)
@@ -423,7 +444,7 @@ def holder_role(
             keys,
             memory,
             words=prepared.words,
-            release=lambda holders: note_release(opened.invitation, holders),
+            release=noting(opened.invitation),
         )
         await channel.receive(Finished, sender=keys.roster.coordinator)
         await protocol.afterwards(channel, opened, memory)
@@ -469,7 +490,7 @@ def aggregator_role(
         opened, _ = joined
         expect_frames(protocol, opened, keys)
         await protocol.aggregator(
-            channel, opened, keys, memory, release=lambda holders: release(opened.invitation, holders)
+            channel, opened, keys, memory, release=lambda holders, **_: release(opened.invitation, holders)
         )
         await channel.receive(Finished, sender=keys.roster.coordinator)
         return True

@@ -52,7 +52,7 @@ class Account:
         self._ledger = ledger
         self._session = invitation.session
         self._facts: dict[str, Any] = {}
-        self._intended = False
+        self._intended: set[PartyId] | None = None
         self._bytes_sent = 0
         self.read(invitation)
 
@@ -102,9 +102,9 @@ class Account:
         RecordError
             If it cannot be written: **nothing may leave**.
         """
-        if self._ledger is not None:
+        if self._ledger is not None and set(holders) != self._intended:
             self._ledger.intend(self._session, {**self._facts, "over": list(holders)})
-            self._intended, self._facts = True, {}
+            self._intended, self._facts = set(holders), {}
 
     def end(self, outcome: Outcome, reason: str = "") -> None:
         """Write how it has ended; what cannot be written now is owed, and keeps the party from the next session."""
@@ -112,7 +112,7 @@ class Account:
             return
         if self.refusal:
             outcome, reason = "refused", self.refusal
-        elif outcome == "released" and not self._intended:
+        elif outcome == "released" and self._intended is None:
             outcome, reason = "ended", NOT_IN_IT
         told = {"reason": reason, "bytes_sent": self._bytes_sent}
         try:

@@ -201,7 +201,7 @@ class ReleaseMemory:
     def record(self, invitation: Invitation, holders: Collection[PartyId]) -> None:
         """Remember a release; **call before anything leaves**, after `allows`.
 
-        Where shares are dealt before it is known who is in the sum, the release is over all who are there; called
+        Where a summand leaves before it is known who is in the sum, the release is over all who are there; called
         again in the session, over whoever is in the sum, it takes the place of the first.
 
         Parameters
@@ -239,6 +239,8 @@ class ReleaseMemory:
                     "two sessions at once on one question, over different holders",
                     culprits=[roster.coordinator],
                 )
+            if earlier is not None and earlier.holders == release.holders:
+                return
             if earlier is None and self._is_full():
                 raise AbortedError(party=self._me, reason=QUERIES_SPENT)
             if self._file is not None:

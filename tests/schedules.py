@@ -25,7 +25,7 @@ from tacit.protocols.session import Done, Failed
 from tacit.protocols.simulation import SESSION_SECONDS, Run, Sent
 from tacit.serialization.additive_sharing_messages import FullShare, ShareSum
 from tacit.serialization.errors import TacitError
-from tacit.serialization.pairwise_masking_messages import MaskedInput
+from tacit.serialization.pairwise_masking_messages import MaskedInput, SurvivorCodes, UnmaskingShares
 from tacit.serialization.schema import Message
 from tampering import altering, mutations
 
@@ -126,7 +126,7 @@ def check(network: Network, run: Run) -> None:
         if outcome is None:
             assert party in {*network.dies_after, *network.dies_before}
         elif isinstance(outcome, Failed):
-            check_error(network, party, outcome.error)
+            check_error(network, run, party, outcome.error)
         elif party == COORDINATOR:
             check_sum(network, outcome.result)
 
@@ -150,7 +150,7 @@ def exact(network: Network, holders: tuple[PartyId, ...]) -> list[int] | list[fl
     return [float(sum(map(Fraction, column))) for column in zip(*rows, strict=True)]
 
 
-def check_error(network: Network, party: PartyId, error: Exception) -> None:
+def check_error(network: Network, run: Run, party: PartyId, error: Exception) -> None:
     """Every end has a class of tacit's own, and names whom it can."""
     assert isinstance(error, ProtocolError), (party, repr(error))
     match error:
@@ -161,9 +161,17 @@ def check_error(network: Network, party: PartyId, error: Exception) -> None:
             assert error.missing
             for word in error.closed:
                 assert is_signed(word, network.roster, PartyId(word.holder))
-                assert word.forwarded == (word.holder in network.released), "an untrue word"
+                assert word.forwarded == (word.holder in opening(network, run)), "an untrue word"
         case AbortedError():
             assert error.party in set(network.roster)
+
+
+def opening(network: Network, run: Run) -> set[str]:
+    """Who has helped, or was about to help, to open a sum: by whatever it released, or under masks by its shares."""
+    if isinstance(network.protocol, PairwiseMasking) and network.protocol.mode == "resilient":
+        helps = (SurvivorCodes, UnmaskingShares)
+        return {sent.sender for sent in run.sent if isinstance(sent.message, helps)}
+    return set(network.released)
 
 
 def is_done(run: Run) -> bool:

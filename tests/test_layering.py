@@ -19,14 +19,15 @@ from house import BESIDES, ROOT, Import, files_besides, imports, package_files, 
 
 @dataclass(frozen=True)
 class Layer:
-    """What a folder may import: layers, libraries, and libraries that only one of its files may."""
+    """What a folder may import: layers, libraries, and libraries that only some of its files may."""
 
     below: frozenset[str]
     libraries: frozenset[str]
-    only_in: Mapping[str, str] = field(default_factory=dict)  # library: pattern of file names
+    only_in: Mapping[str, str] = field(default_factory=dict)  # library: patterns of file names
 
     def allows(self, library: str, file_name: str) -> bool:
-        return library in self.libraries or fnmatch(file_name, self.only_in.get(library, ""))
+        patterns = self.only_in.get(library, "").split()
+        return library in self.libraries or any(fnmatch(file_name, pattern) for pattern in patterns)
 
 
 def layer(below: str, libraries: str, **only_in: str) -> Layer:
@@ -51,7 +52,9 @@ LAYERS = {
         psycopg="sql_source.py",
         pyarrow="data_source.py",
     ),
-    "actors": layer(f"{FOUR} records", "ray numpy", cryptography="links*.py", rich="progress.py"),
+    "actors": layer(
+        f"{FOUR} records", "ray numpy", cryptography="links.py long_frames.py", rich="progress.py"
+    ),
     "cli": layer(f"{FOUR} records actors", "typer rich"),
     "estimators": layer(f"{FOUR} records actors", "sklearn numpy pandas"),
 }
