@@ -505,7 +505,7 @@ def test_log_names_problems_without_what_came(
 ) -> None:
     caplog.set_level(logging.DEBUG)
 
-    async def failing_post(to: PartyId, frame: Any) -> None:
+    async def failing_post(to: PartyId, sent: Any) -> None:
         raise OSError("private row 17")
 
     async def scene() -> None:

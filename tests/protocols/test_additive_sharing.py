@@ -797,7 +797,9 @@ def test_a_protocol_without_aggregators_takes_no_roster_that_has_some() -> None:
 def test_a_protocol_without_aggregators_has_no_role_for_one() -> None:
     ring = RingPaillier.insecure_for_tests()
     opened, keys = begun()
-    role = ring.aggregator(Channel(ONE, bytes), opened, keys[ONE], ring.memory(), release=lambda _: None)
+    role = ring.aggregator(
+        Channel(ONE, bytes), opened, keys[ONE], ring.memory(), release=lambda holders, **_: None
+    )
     with pytest.raises(MisuseError):
         role.send(None)
 

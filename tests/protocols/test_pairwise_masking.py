@@ -9,7 +9,7 @@ import random
 import re
 import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -53,7 +53,7 @@ from tacit.serialization.pairwise_masking_messages import (
     UnmaskingShares,
 )
 from tacit.serialization.schema import Message
-from tacit.serialization.session_messages import Begin, Query
+from tacit.serialization.session_messages import Begin, Invitation, Query
 
 ACTIVE = PairwiseMasking(epoch=2)
 CURIOUS = PairwiseMasking(epoch=2, active=False)
@@ -810,10 +810,10 @@ def test_a_holder_that_cannot_note_a_release_is_in_no_sum() -> None:
     network = Network(ACTIVE, FIVE)
     note = network._release
 
-    def fails(name: str, *noted: Any) -> None:
+    def fails(name: str, invitation: Invitation, holders: Collection[PartyId]) -> None:
         if name == "c":
             raise AbortedError(party="c", reason=RECORDS_OUT_OF_ORDER)
-        note(name, *noted)
+        note(name, invitation, holders)
 
     network._release = fails  # type: ignore[method-assign]
     run = network.run()
