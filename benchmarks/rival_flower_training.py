@@ -5,8 +5,8 @@
 
 FedAvgM over all holders, in the clear or by the workflow of SecAgg+ in which all are neighbours, on Flower's Ray
 backend with an actor a core. A holder trains for as many epochs as tacit's do. The task is a file: ``inputs-0``,
-``targets-0``, … of each holder, ``test_inputs``, ``test_targets``, and ``weight-0``, … of a network of linear layers
-with ReLU between, its weights and biases by turns.
+``targets-0``, … of each holder, ``test_inputs``, ``test_targets``, and ``weight-0``, … of the convolutional network of
+the example, its weights and biases by turns.
 
 Printed as JSON: seconds of every round but the first, at the server, between two evaluations; bytes of all messages
 of the first round, as Flower serialises them; and the accuracy at the end.
@@ -46,11 +46,20 @@ def numbered(arrays: dict[str, NDArray[Any]], name: str) -> Arrays:
 
 
 def network(weights: Arrays) -> nn.Sequential:
-    """Return a network with these weights and biases."""
-    layers: list[nn.Module] = []
-    for weight in weights[::2]:
-        layers += [nn.Linear(weight.shape[1], weight.shape[0]), nn.ReLU()]
-    made = nn.Sequential(*layers[:-1])
+    """Return the network with these weights and biases."""
+    made = nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Conv2d(1, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(256, 10),
+    )
     with torch.no_grad():
         for tensor, weight in zip(made.parameters(), weights, strict=True):
             tensor.copy_(torch.from_numpy(weight.astype(np.float32)))

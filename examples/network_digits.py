@@ -1,9 +1,10 @@
 """Ten holders with uneven shares of handwritten digits train networks, and nobody sees another's pictures.
 
 First under differential privacy, ε = 4.8 and δ = 1e-4 for each picture. Expect about 96 % of the pictures that nobody
-trained on to be recognised. Then without: every round each holder trains on its own pictures, and only the sum of their
-changes is revealed. One holder is killed on the way, which Ray reports, and the other nine go on. Expect about 98 %,
-within a point of the same network trained on all pictures in one place, and each holder alone far below.
+trained on to be recognised. Then without, a convolutional network: every round each holder trains for three epochs on
+its own pictures, and only the sum of their changes is revealed. One holder is killed on the way, which Ray reports,
+and the other nine go on. Expect more than 98 %, within a point of the same network trained on all pictures in one
+place, and each holder alone far below.
 
 Takes about a minute; needs tacit[torch,privacy] and scikit-learn. The network under privacy, its clip, rate
 and rounds were found by trying many on this very data set, which is public; on private rows that would cost privacy.
@@ -23,8 +24,8 @@ from tacit.actors.events import Event, Iterated, Lost
 from torch import nn
 
 N_HOLDERS = 10
-ROUNDS, LOCAL_EPOCHS, BATCH_SIZE = 60, 1, 64
-LEARNING_RATE, MOMENTUM = 1.0, 0.7
+ROUNDS, LOCAL_EPOCHS, BATCH_SIZE = 25, 3, 32
+LEARNING_RATE, MOMENTUM = 0.2, 0.7
 Pictures = tuple[np.ndarray, np.ndarray]
 
 
@@ -42,7 +43,7 @@ def main() -> None:
         holders_per_actor=3,  # so that site-10 has a process of its own
     ) as federation:
         private = federation.fit(private_model(), privacy=PRIVACY)
-        fit = federation.fit(model(), on_event=killing("site-10", 30, federation.processes["site-10"]))
+        fit = federation.fit(model(), on_event=killing("site-10", 12, federation.processes["site-10"]))
     print(f"\n{private.summary()}\n\n{fit.summary()}\n")
 
     together = [np.concatenate(parts) for parts in zip(*sites.values(), strict=True)]
@@ -67,9 +68,21 @@ def model(rounds: int = ROUNDS) -> tacit.NeuralNetwork:
 
 
 def network() -> nn.Module:
-    """Return a small network, the same every time."""
+    """Return a convolutional network with 30,634 weights, the same every time."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Conv2d(1, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(256, 10),
+    )
 
 
 PRIVACY = tacit.Privacy(epsilon=4.8, delta=1e-4, clip=32.0)  # 32 = √1024, the length of a picture's features
@@ -143,8 +156,8 @@ def in_one_place(pictures: Sequence[np.ndarray]) -> nn.Module:
     """Train the same network by plain torch."""
     inputs, targets = torch.tensor(pictures[0]), torch.tensor(pictures[1])
     trained = network()
-    optimizer = torch.optim.SGD(trained.parameters(), lr=0.2)
-    for _ in range(60):
+    optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
+    for _ in range(30):
         for batch in torch.chunk(torch.randperm(len(targets)), -(-len(targets) // 32)):
             optimizer.zero_grad()
             torch.autograd.backward(nn.functional.cross_entropy(trained(inputs[batch]), targets[batch]))

@@ -446,7 +446,7 @@ class PairwiseMasking(Protocol[MaskingMemory]):
             masked = await channel.compute(
                 mask_input, opened, words, masks, random_bytes=channel.random_bytes
             )
-            release(opened.present, opens=False)  # from now on others can have it in a sum, with or without this one
+            release(opened.present, opens=False)  # others can open a sum with it, once it has left
             answer = await send_parts(channel, opened, masked, cut(opened.encodings))
             del masked
             await self._help_unmask(channel, opened, epoch, release, answer)

@@ -41,6 +41,7 @@ from .session import abort_reason
 
 Memory = TypeVar("Memory")
 
+
 class Release(typing.Protocol):
     """Notes over whom a sum may come about, before anything leaves."""
 
@@ -58,6 +59,7 @@ class Release(typing.Protocol):
         ProtocolError
             If it cannot be noted, or may not be: nothing leaves.
         """
+
 
 CLOSING_SECONDS = 60.0  # a survivor may be computing, and answers only then; the lost are not waited for
 

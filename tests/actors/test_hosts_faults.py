@@ -1,9 +1,11 @@
-"""A training over several hosts, and what happens to machines: far away, or with a wrong clock."""
+"""A training over several hosts, and what happens to machines: far away, with a full disk, with a wrong clock."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from in_process import Network
 from studied_network import HOLDERS, NAME, network, rows_of
 from tacit.actors.data_holder import DataHolder
 from tacit.protocols.pairwise_masking import PairwiseMasking
+from tacit.records.audit import audit
 
 pytest.importorskip("torch")
 pytestmark = [
@@ -37,18 +40,23 @@ import time
 actual = time.time
 time.time = lambda: actual() + {seconds}
 """
+STATED_SECONDS = 10.0
 START_SECONDS = 600.0  # every process that makes the model imports torch
+TYPED = ("DropoutError", "AbortedError", "RefusedError", "PeerUnreachableError")
+ON_OWN_DISK = (COORDINATOR, "south")
 
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """Four holders and a coordinator."""
+    """Four holders and a coordinator; two of these have their state on disks that a test can fill."""
     folder = tmp_path_factory.mktemp("study")
     rows = {name: rows_of(name).to_csv(index=False) for name in HOLDERS}
     installed = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     with pytest.MonkeyPatch.context() as environment, hosts.network(folder, 3) as made:
         environment.setenv("PYTHONPATH", installed)
         study = deploy(made, folder, rows, ANALYSIS, policy=POLICY, rules='on_dropout = "continue"')
+        for name in ON_OWN_DISK:
+            study.host(name).mount(state_of(study, name))
         study.start(START_SECONDS)
         yield study
 
@@ -79,6 +87,10 @@ def simulated() -> str:
     return "".join(array.tobytes().hex() for array in asyncio.run(play()).arrays.values())
 
 
+def state_of(deployed: Deployed, name: str) -> Path:
+    return deployed.folder / name / "state"
+
+
 def check_works(analyst: Analyst, simulated: str) -> dict[str, Any]:
     """A run over all holders gives the bits of the simulation."""
     answer = analyst.ask("run")
@@ -88,8 +100,62 @@ def check_works(analyst: Analyst, simulated: str) -> dict[str, Any]:
     return answer
 
 
+def check_comes_back(deployed: Deployed, analyst: Analyst, simulated: str) -> None:
+    """Every run answers, and before long over all holders, who find each other later than the coordinator does."""
+
+    def is_over_all() -> bool:
+        answer = analyst.ask("run")
+        assert "error" not in answer, answer
+        return bool(answer["survivors"] == [*HOLDERS])
+
+    deployed.wait_until_all_are_met(analyst)
+    deployed.wait_for(is_over_all)
+    check_works(analyst, simulated)
+
+
+@contextlib.contextmanager
+def full(deployed: Deployed, name: str) -> Iterator[None]:
+    """Leave no room on the disk of a party's state, for a while."""
+    host, state = deployed.host(name), state_of(deployed, name)
+    host.fill(state)
+    try:
+        yield
+    finally:
+        host.make_room(state)
+
+
+def audited(deployed: Deployed, folder: Path) -> None:
+    """Every party's ledger is whole, and they agree."""
+    for name, host in deployed.network.hosts.items():  # some lie where only their host sees them
+        host.run("cp", "-r", str(state_of(deployed, name) / "ledger"), str(folder / name))
+    found = audit([str(folder / name) for name in deployed.network.hosts])
+    assert not found.disagreements, found.disagreements
+    assert all(not chain.faults for chain in found.chains), found.chains
+
+
 def test_a_training_has_the_bits_of_the_simulation(analyst: Analyst, simulated: str) -> None:
     assert check_works(analyst, simulated)["rows"] == 120
+
+
+def test_a_training_goes_on_without_a_holder_that_is_cut_off(
+    deployed: Deployed, analyst: Analyst, simulated: str
+) -> None:
+    undisturbed = check_works(analyst, simulated)["seconds"]
+    host = deployed.host("east")
+    analyst.begin("run")
+    time.sleep(undisturbed / 2)
+    host.cut_off()
+    try:
+        answer = analyst.end()
+    finally:
+        host.plug_in()
+    assert answer["seconds"] < undisturbed + STATED_SECONDS
+    if "error" in answer:
+        assert answer["error"] in TYPED
+    else:
+        assert answer["survivors"] == ["north", "south", "west"]
+        assert answer["rows"] == 90
+    check_comes_back(deployed, analyst, simulated)
 
 
 @pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="delays take /dev/net/tun")
@@ -100,6 +166,40 @@ def test_a_network_that_delays_or_loses_changes_no_bit(
     with deployed.host("west").far(seconds, lost):
         answer = check_works(analyst, simulated)
     assert answer["seconds"] > 2 * ROUNDS * seconds  # there and back in every round
+
+
+def test_a_holder_whose_disk_is_full_is_in_no_sum_until_there_is_room(
+    deployed: Deployed, analyst: Analyst, simulated: str, tmp_path: Path
+) -> None:
+    with full(deployed, "south"):
+        answers = [analyst.ask("run") for _ in range(2)]
+    for answer in answers:
+        if "error" in answer:
+            assert answer["error"] in TYPED, answer
+            assert "south" in answer["message"]
+            assert "its records cannot be read or written" in answer["message"]
+        else:
+            assert answer["survivors"] == ["north", "east", "west"]
+            assert answer["rows"] == 90
+    check_comes_back(deployed, analyst, simulated)
+    audited(deployed, tmp_path)
+
+
+def test_a_repository_whose_disk_is_full_loses_nothing(
+    deployed: Deployed, analyst: Analyst, simulated: str, tmp_path: Path
+) -> None:
+    check_works(analyst, simulated)
+    version = analyst.ask("keep", name="plane")["version"]
+    with full(deployed, COORDINATOR):
+        answers = [analyst.ask("keep", name="plane"), analyst.ask("run")]
+        assert analyst.ask("verify")["verified"]
+    for answer in answers:
+        assert answer.get("error") == "RecordError", answer
+        assert "No space left on device" in answer["message"]
+    check_comes_back(deployed, analyst, simulated)
+    assert analyst.ask("keep", name="plane")["version"] == version + 1
+    assert analyst.ask("verify")["verified"]
+    audited(deployed, tmp_path)
 
 
 def clock(folder: Path, seconds: int) -> dict[str, str]:
