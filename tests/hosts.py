@@ -182,7 +182,9 @@ class Host:
 
     def fill(self, folder: Path) -> None:
         """Leave no room in such a folder."""
-        self.run("dd", "if=/dev/zero", f"of={folder / 'filler'}", "bs=4k", "count=1")  # a size of 0 is no limit
+        self.run(
+            "dd", "if=/dev/zero", f"of={folder / 'filler'}", "bs=4k", "count=1"
+        )  # a size of 0 is no limit
         _, used = self.run("df", "--block-size=1k", "--output=used", str(folder)).split()
         self.run("mount", "-o", f"remount,size={used}k", str(folder))
 
