@@ -67,11 +67,10 @@ types: $(VENV)/.installed-dev
 	@$(RUN) -m mypy -p tacit
 	@$(RUN) -m mypy $(BESIDES)
 
+# Two at a time, each printed when it is over.
 examples: $(VENV)/.installed-dev
-	@for example in $(sort $(wildcard examples/*.py)); do \
-	    echo "==> $$example"; \
-	    $(RUN) "$$example" || exit 1; \
-	done
+	@printf '%s\n' $(sort $(wildcard examples/*.py)) | xargs -P 2 -n 1 sh -c \
+	    'printed=$$($(RUN) "$$0" 2>&1); ended=$$?; printf "==> %s\n%s\n" "$$0" "$$printed"; exit $$ended'
 
 notebook: torch
 	@echo "==> examples/joint_training.ipynb, its cells as one script"

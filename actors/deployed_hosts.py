@@ -72,7 +72,8 @@ class DeployedHost(DispatchingHost):
         log_to(self._file.state, self._file.party.name)
         self._study = self._file.study
         self._agreement = Agreement(self._study.digest, version("tacit"))
-        self._problems: dict[str, str] = {}  # why a party is not met
+        others = (party.name for party in self._study.parties if party != self._file.party)
+        self._problems = dict.fromkeys(others, NOT_THERE)  # why a party is not met
         self._there: dict[Peer, asyncio.Event] = {}  # set as long as a party is met
         self._proving: dict[Peer, asyncio.Lock] = {}
         self._keeping: list[asyncio.Future[Any]] = []

@@ -24,7 +24,7 @@ from tacit.actors.events import Event, Iterated, Lost
 from torch import nn
 
 N_HOLDERS = 10
-ROUNDS, LOCAL_EPOCHS, BATCH_SIZE = 25, 3, 32
+ROUNDS, LOCAL_EPOCHS, BATCH_SIZE = 20, 3, 32
 LEARNING_RATE, MOMENTUM = 0.2, 0.7
 Pictures = tuple[np.ndarray, np.ndarray]
 
@@ -43,7 +43,7 @@ def main() -> None:
         holders_per_actor=3,  # so that site-10 has a process of its own
     ) as federation:
         private = federation.fit(private_model(), privacy=PRIVACY)
-        fit = federation.fit(model(), on_event=killing("site-10", 12, federation.processes["site-10"]))
+        fit = federation.fit(model(), on_event=killing("site-10", 10, federation.processes["site-10"]))
     print(f"\n{private.summary()}\n\n{fit.summary()}\n")
 
     together = [np.concatenate(parts) for parts in zip(*sites.values(), strict=True)]
@@ -157,7 +157,7 @@ def in_one_place(pictures: Sequence[np.ndarray]) -> nn.Module:
     inputs, targets = torch.tensor(pictures[0]), torch.tensor(pictures[1])
     trained = network()
     optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
-    for _ in range(30):
+    for _ in range(15):
         for batch in torch.chunk(torch.randperm(len(targets)), -(-len(targets) // 32)):
             optimizer.zero_grad()
             torch.autograd.backward(nn.functional.cross_entropy(trained(inputs[batch]), targets[batch]))

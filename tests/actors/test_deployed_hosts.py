@@ -91,6 +91,15 @@ def test_who_is_alone_says_whom_it_misses(cluster: Cluster, loop: asyncio.Runner
     loop.run(scene())
 
 
+def test_who_has_not_begun_to_look_has_met_nobody(cluster: Cluster, loop: asyncio.Runner) -> None:
+    async def scene() -> None:
+        async with cluster:
+            cluster.make("coordinator")  # it loads its libraries, or its rows
+            assert cluster.problems("coordinator") == dict.fromkeys(("north", "east", "south"), NOT_THERE)
+
+    loop.run(scene())
+
+
 def test_start_does_not_take_for_met_whom_it_still_looks_for(
     cluster: Cluster, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
