@@ -1,7 +1,7 @@
 # Every check by its own name; `make test` is all but the long ones. A clone needs Python >= 3.11, make and a network.
 #
 #   make demo                                   three parties on this machine, one fit
-#   make test                                   the checks: about ten minutes on two cores
+#   make test                                   the checks: about twelve minutes on two cores
 #   make lint|types|torch|examples|unit|ray|build     one of them
 #   make notebook|faults                        the notebook; processes that are killed, or are many: minutes more
 #   make faults KILLS=50                        as many runs whose processes are killed at random moments
