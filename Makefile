@@ -6,6 +6,7 @@
 #   make notebook|faults                        the notebook; processes that are killed, or are many: minutes more
 #   make faults KILLS=50                        as many runs whose processes are killed at random moments
 #   make unit VENV=.venv-3.13 PYTHON=python3.13    under another interpreter, in an environment of its own
+#   make unit TESTS="tests/models tests/cli"    some of them
 #   make format|clean|help
 
 .DEFAULT_GOAL := help
@@ -78,7 +79,7 @@ notebook: torch
 
 unit: $(VENV)/.installed-dev
 	@echo "==> pytest without Ray"
-	@$(RUN) -m pytest -q -n auto -m "not ray" -rs
+	@$(RUN) -m pytest -q -n auto -m "not ray" -rs $(TESTS)
 
 ray: $(VENV)/.installed-dev
 	@echo "==> pytest with a local Ray cluster"
