@@ -6,7 +6,6 @@
 #   make notebook|faults                        the notebook; processes that are killed, or are many: minutes more
 #   make faults KILLS=50                        as many runs whose processes are killed at random moments
 #   make unit VENV=.venv-3.13 PYTHON=python3.13    under another interpreter, in an environment of its own
-#   make unit TESTS="tests/models tests/cli"    some of them
 #   make format|clean|help
 
 .DEFAULT_GOAL := help
@@ -79,7 +78,7 @@ notebook: torch
 
 unit: $(VENV)/.installed-dev
 	@echo "==> pytest without Ray"
-	@$(RUN) -m pytest -q -n auto -m "not ray" -rs $(TESTS)
+	@$(RUN) -m pytest -q -n auto -m "not ray" -rs
 
 ray: $(VENV)/.installed-dev
 	@echo "==> pytest with a local Ray cluster"
