@@ -39,8 +39,6 @@ R = TypeVar("R")
 Accepted = Mapping[PartyId, Collection[type[Message]]]
 Slot = tuple[type[Message], PartyId, int]
 
-AHEAD = "a message ahead of its turn"
-
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[R]):
@@ -155,10 +153,13 @@ class Session(Generic[R]):
             # What a peer writes there may come to a screen or a log.
             reason = message.reason if message.reason.isprintable() else "for a reason that cannot be shown"
             return self.peer_lost(sender, now, reason=reason)
-        slot = type(message), sender, getattr(message, "turn", 0)
-        if slot[0] not in self._accepts[sender] or slot[2] > self._turn + 1:
-            problem = "a kind of message it has no part in" if slot[0] not in self._accepts[sender] else AHEAD
+        kind, turn = type(message), getattr(message, "turn", 0)
+        problem = "a message ahead of its turn" if turn > self._turn + 1 else ""
+        if kind not in self._accepts[sender]:
+            problem = "a kind of message it has no part in"
+        if problem:
             return self._fail_with(UnexpectedMessageError(problem, culprits=[sender]))
+        slot = kind, sender, turn
         kept = self._slots.setdefault(slot, message)
         if kept != (digest(message) if isinstance(kept, bytes) else message):
             return self._fail_with(EquivocationError("two different messages in one slot", culprits=[sender]))

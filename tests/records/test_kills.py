@@ -140,16 +140,16 @@ def test_death_before_any_system_call_leaves_a_whole_version_or_none(
     pytest.fail("the writer never finished")
 
 
+def full(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 @pytest.mark.parametrize("call", ["link", "fsync"])
 def test_a_full_disk_is_a_record_error_and_leaves_the_repository_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     store = ModelStore(tmp_path)
     store.save("risk", {"n": 1})
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
         with pytest.raises(RecordError, match="No space left"):
@@ -164,10 +164,6 @@ def test_a_version_whose_entry_is_on_disk_is_saved_with_a_head_that_comes_later(
 ) -> None:
     store = ModelStore(tmp_path)
     store.save("risk", {"n": 1})
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
         assert store.save("risk", {"n": 2}) == 2
