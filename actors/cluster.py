@@ -28,7 +28,7 @@ from .convener_host import ConvenerHost
 from .coordinator_host import CoordinatorHost
 from .deployed_hosts import HOSTS
 from .errors import PeerUnreachableError
-from .finding import LABEL, NAMESPACE, REPOSITORY, actor_name
+from .finding import LABEL, NAMESPACE, RAY_ENVIRONMENT, REPOSITORY, actor_name
 from .holder_host import HolderHost
 from .repository import ModelRepository
 
@@ -86,8 +86,7 @@ def start_ray(user: str) -> None:
 
 
 def _start_own_ray() -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.update({**RAY_ENVIRONMENT, **os.environ})
     options: dict[str, Any] = {
         "address": "local",
         "include_dashboard": False,

@@ -10,6 +10,14 @@ NAMESPACE = "tacit"
 LABEL = "tacit.party"  # of the machine of a party
 REPOSITORY = "the repository"  # which no party can be called
 
+# Ray would give the parties' processes a thirtieth of what any other process on the machine gets ("niceness" 15):
+# beside one that computes they would answer nobody in time.
+RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",
+}
+
 
 def actor_name(study: str, party: str) -> str:
     """Return what a party's process is called: parties of one study find each other even if their files differ."""

@@ -27,7 +27,7 @@ from ..protocols.party import COORDINATOR
 from ..records.certificates import environment
 from ..records.party_file import PartyFile
 from ..records.readiness import LOCAL
-from .finding import LABEL
+from .finding import LABEL, RAY_ENVIRONMENT
 
 PAUSE_SECONDS = 3.0
 LOOK_SECONDS = 0.2
@@ -153,7 +153,7 @@ class Joining:
         """What Ray needs to know, of certificates and token, in the environment of every process that uses it."""
         folder = self.file.ray.certificates
         secured = {"RAY_AUTH_MODE": "disabled"} if folder is None else environment(folder)
-        return {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", **secured}
+        return {**RAY_ENVIRONMENT, **secured}
 
 
 def check_secured(file: PartyFile) -> None:

@@ -20,10 +20,11 @@ def interruptible() -> Iterator[None]:
 def running_ray() -> Iterator[str]:
     """The address of a Ray that runs before any federation is made, and after all of them."""
     import ray  # noqa: PLC0415 - only for those who ask
+    from tacit.actors.finding import RAY_ENVIRONMENT  # noqa: PLC0415
 
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        environment.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        for name, value in RAY_ENVIRONMENT.items():
+            environment.setenv(name, value)
         ray.init(address="local", include_dashboard=False, log_to_driver=False)
         yield ray.get_runtime_context().gcs_address
         ray.shutdown()

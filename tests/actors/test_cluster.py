@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,8 +72,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     monkeypatch.setattr(cluster, "ray", fake)
     monkeypatch.setattr(cluster, "_own", cluster._OwnRay())
     monkeypatch.setattr(cluster, "_actor_class", functools.cache(cluster._actor_class.__wrapped__))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name in cluster.RAY_ENVIRONMENT:
+        monkeypatch.setenv(name, "as the user has set it")
     return fake
 
 
@@ -87,6 +88,15 @@ def test_own_ray_is_local_and_quiet(fake: FakeRay) -> None:
     cluster.start_ray("one")
     assert fake.options["address"] == "local"  # else it may join somebody else's cluster
     assert fake.options["log_to_driver"] is fake.options["include_dashboard"] is False
+
+
+def test_own_ray_takes_its_settings_and_leaves_the_users(
+    fake: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_worker_niceness")
+    cluster.start_ray("one")
+    assert os.environ.pop("RAY_worker_niceness") == "0"
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "as the user has set it"
 
 
 def test_own_ray_that_is_late_is_started_once_more(fake: FakeRay) -> None:

@@ -57,6 +57,11 @@ def test_every_protocol_gives_the_same_bits(federations: dict[str, tacit.Federat
     assert others == [first] * 3
 
 
+def test_parties_have_the_priority_of_any_process(federations: dict[str, tacit.Federation]) -> None:
+    """With Ray's own they answer nobody in time beside a process that computes."""
+    assert federations["pairwise masking"].sum(lambda rows: os.nice(0)) == len(SITES) * os.nice(0)
+
+
 def test_values_that_are_clipped_are_counted_and_told(federations: dict[str, tacit.Federation]) -> None:
     federation = federations["pairwise masking"]
     with pytest.warns(tacit.SumWarning, match="4 values of 'sum' were clipped"):
