@@ -179,10 +179,16 @@ def start_convener(name: str) -> Any:
 
 
 def start_holders(
-    names: Sequence[str], rows: Sequence[Any], *, simulation: bool, policies: Mapping[str, Policy]
+    names: Sequence[str],
+    rows: Sequence[Any],
+    *,
+    simulation: bool,
+    policies: Mapping[str, Policy],
+    threads: int,
 ) -> Any:
     """Start one process for data holders; large rows go there through shared memory, without a copy."""
-    return _actor_class(HolderHost).remote(names, *rows, simulation=simulation, policies=policies)
+    options = {"simulation": simulation, "policies": policies, "threads": threads}
+    return _actor_class(HolderHost).remote(names, *rows, **options)
 
 
 def start_repository(location: str) -> Any:

@@ -13,6 +13,7 @@ from ..records.errors import RecordError
 from ..records.policy import Policy
 from ..records.signing import Signature
 from .data_holder import DataHolder
+from .driver import THREADS
 from .host import Host
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class HolderHost(HolderCalls, Host):
         As of `DataHolder`.
     policies : mapping of str to Policy, optional
         What each insists on; who is not named, on nothing.
+    threads : int, optional
+        As of `Host`.
     """
 
     def __init__(
@@ -66,12 +69,13 @@ class HolderHost(HolderCalls, Host):
         *rows: Any,
         simulation: bool,
         policies: Mapping[str, Policy] = MappingProxyType({}),
+        threads: int = THREADS,
     ) -> None:
         self._holders = [
             DataHolder(name, data, simulation=simulation, policy=policies.get(name))
             for name, data in zip(names, rows, strict=True)
         ]
-        super().__init__(self._holders)
+        super().__init__(self._holders, threads)
 
     async def install(self, definition: bytes, model: Any, over: Sequence[bytes] = ()) -> None:
         """Have every holder hold a model ready, and let go of others; in a simulation only.

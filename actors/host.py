@@ -27,7 +27,7 @@ from ..serialization.codec import Frame, decode, encode
 from ..serialization.session_messages import Party as PartyMessage
 from .driver import THREADS
 from .party import Party
-from .transport import Answer, Peer, RayTransport, Underway
+from .transport import Answer, Peer, Piece, RayTransport, Underway
 
 WATCH_SECONDS = 30.0  # that a call is pending; then the next one is made
 
@@ -41,12 +41,15 @@ class Host:
     ----------
     parties : iterable of Party
         Who lives here; their names differ.
+    threads : int, optional
+        In which they compute. More than there are cores get into each other's way, as most of what is computed here
+        holds the interpreter's lock half of the time.
     """
 
-    def __init__(self, parties: Iterable[Party]) -> None:
+    def __init__(self, parties: Iterable[Party], threads: int = THREADS) -> None:
         self._parties = {party.name: party for party in parties}
         self._peers: dict[int, Peer] = {}  # by their places among all processes
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tacit")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="tacit")
         self._underway = Underway(shared=len(self._parties) > 1)
 
     async def introduce(self) -> list[bytes]:
@@ -118,32 +121,22 @@ class Host:
                 await asyncio.sleep(0)  # the loop turns between two: what the first has set off need not wait
         return await self._peers[caller].answer(confirmed, again, patient)
 
-    async def deliver_piece(
-        self,
-        about: tuple[int, int, int],
-        sizes: tuple[int, ...],
-        ends: tuple[str, bytes] | None,
-        *slices: NDArray[np.uint8],
-    ) -> None:
-        """Take in a piece of a long frame for a party of this process.
+    async def deliver_pieces(self, caller: int, pieces: list[Piece], *slices: NDArray[np.uint8]) -> None:
+        """Take in pieces of long frames for parties of this process.
 
         Parameters
         ----------
-        about : (int, int, int)
-            The caller's place among all processes, its number for the frame, and at which byte the piece begins.
-        sizes : tuple of int
-            Bytes of each of the frame's buffers.
-        ends : (str, bytes) or None
-            With the last piece, the recipient and the header.
+        caller : int
+            The caller's place among all processes.
+        pieces : list of Piece
+            In the order in which the caller sends them.
         *slices : uint8 arrays
-            Consecutive bytes of the buffers.
+            Consecutive bytes of the buffers, piece after piece.
         """
-        caller, number, start = about
-        posted = None if ends is None else (PartyId(ends[0]), ends[1])
-        arrived = self._peers[caller].take_piece((number, start), sizes, posted, slices)
-        if arrived is not None:
-            with self._underway:
-                self._take(*arrived)
+        with self._underway:
+            for to, frame in self._peers[caller].take_pieces(pieces, slices):
+                self._take(to, frame)
+                await asyncio.sleep(0)  # as between short frames
 
     @ray.method(concurrency_group="control")
     async def ping(self) -> int:

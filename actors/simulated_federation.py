@@ -26,6 +26,7 @@ from ..serialization.schema import Message
 from . import cluster
 from .choice import Choice
 from .computation import Kept, Terms
+from .driver import THREADS
 from .federation import Federation, Stream
 from .holder_host import share_out
 from .long_frames import SLICE_BYTES
@@ -183,7 +184,11 @@ class SimulatedFederation(Federation):
         hosts, self._over = {}, []
         for names in self.groups:
             host = cluster.start_holders(
-                names, [self.data[name] for name in names], simulation=True, policies=self.policies
+                names,
+                [self.data[name] for name in names],
+                simulation=True,
+                policies=self.policies,
+                threads=max(1, THREADS // len(self.groups)),
             )
             self._parties.update(dict.fromkeys(names, host))
             hosts[names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"] = host

@@ -4,9 +4,10 @@ A call that brings frames waits there, so that what its receiver has to say in r
 processes that take turns, one call carries both ways. Frames for a process none of whose calls waits go in a call
 of their own.
 
-A frame with large arrays goes in pieces, always in calls of its own, which do not wait; each leaves once the last one
-has arrived. What lies sealed at its sender is a piece, however long the frame and however many receive it. Arguments of
-a call below 100 KiB travel in it; Ray puts longer ones into memory that processes share, and that stays mapped.
+Frames with large arrays go in pieces, always in calls of their own, which do not wait; each leaves once the last one
+has arrived, with pieces of as many frames as it may carry. What lies sealed at its sender is what a call carries,
+however long the frames and however many receive them. Arguments of a call below 100 KiB travel in it; Ray puts longer
+ones into memory that processes share, and that stays mapped.
 
 Where many parties share a process they get their frames together, and are soon done one after the other: what the first
 has to say waits, but not long, for the others, and one call brings it all. A call costs as much as a party's share in a
@@ -22,7 +23,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -37,11 +39,14 @@ from .long_frames import Arriving, LongFrame
 RETRIES = 5
 FIRST_PAUSE = 0.05  # seconds; doubled at each retry
 WAITING_SECONDS = 10.0  # that a call waits for frames to take back
-SLICES = 16  # of a long frame, that travel in a call: 1 MiB
+SLICES = 16  # of long frames, that travel in a call: 1 MiB
 GATHERING_SECONDS = 0.05  # that a frame waits for those of other parties of its process
 
 Posted: TypeAlias = tuple[PartyId, bytes]  # a frame without buffers
 Answer: TypeAlias = tuple[int, list[tuple[str, bytes]]]  # its number, and such frames
+# Of a long frame: its number, at which byte the piece begins, how many slices it has; bytes of each of the frame's
+# buffers; with the last piece, the recipient and the header.
+Piece: TypeAlias = tuple[int, int, int, tuple[int, ...], tuple[str, bytes] | None]
 
 
 class Underway:
@@ -75,6 +80,31 @@ class Underway:
                     await self._over.wait()
 
 
+class _Leaving:
+    """A long frame on its way: how much of it has left, and what whoever sends it waits for."""
+
+    def __init__(self, to: PartyId, frame: LongFrame) -> None:
+        self.arrived: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.has_left = False
+        self._to = to
+        self._frame = frame
+        self._slices = frame.slices()
+        self._start = 0
+
+    def cut(self, number: int, n_slices: int) -> tuple[Piece, list[NDArray[np.uint8]]]:
+        """Seal the next slices, at most so many, of the frame with this number."""
+        start, slices = self._start, list(islice(self._slices, n_slices))
+        self._start += sum(map(len, slices))
+        self.has_left = self._start == sum(self._frame.sizes)
+        ends = (self._to, self._frame.header) if self.has_left else None
+        return (number, start, len(slices), self._frame.sizes, ends), slices
+
+    def tell(self, has_arrived: bool) -> None:
+        """Tell whoever waits."""
+        if not self.arrived.done():
+            self.arrived.set_result(has_arrived)
+
+
 class Peer:
     """Another process, who lives there, and what is on its way to it.
 
@@ -106,7 +136,8 @@ class Peer:
         self._underway = underway
         self._patient = True
         self._waiting: asyncio.Future[Answer | None] | None = None  # its call that waits here
-        self._sending_long = asyncio.Lock()
+        self._waiting_long: deque[_Leaving] = deque()
+        self._sending_long: asyncio.Task[None] | None = None
         self.meet(handle)
 
     def meet(self, handle: Any) -> None:
@@ -139,25 +170,46 @@ class Peer:
         return await asyncio.shield(sent)
 
     async def send_long(self, to: PartyId, frame: LongFrame) -> bool:
-        """Bring a long frame to a party as `send` does, a piece at a time; one frame after the other."""
-        async with self._sending_long:
-            handle, self._n_long, self._has_called = self.handle, self._n_long + 1, True
-            start, slices = 0, frame.slices()
-            while piece := list(islice(slices, SLICES)):
-                about = self._here, self._n_long, start
-                start += sum(map(len, piece))
-                ends = (to, frame.header) if start == sum(frame.sizes) else None
-                if not await self._try(handle, about, frame.sizes, ends, *piece):
-                    return self.handle is not handle
-            return True
+        """Bring a long frame to a party as `send` does, in pieces; what waits meanwhile shares their calls."""
+        leaving = _Leaving(to, frame)
+        self._waiting_long.append(leaving)
+        if self._sending_long is None or self._sending_long.done():
+            self._sending_long = asyncio.get_running_loop().create_task(self._send_waiting())
+        return await asyncio.shield(leaving.arrived)
+
+    async def _send_waiting(self) -> None:
+        """Send the long frames that wait, in their order, a call after the other."""
+        leaving: _Leaving | None = None  # whose rest is to follow
+        while leaving or self._waiting_long:
+            handle, self._has_called = self.handle, True
+            pieces: list[Piece] = []
+            slices: list[NDArray[np.uint8]] = []
+            ended: list[_Leaving] = []
+            while len(slices) < SLICES and (leaving or self._waiting_long):
+                if leaving is None:
+                    self._n_long += 1
+                    leaving = self._waiting_long.popleft()
+                piece, cut = leaving.cut(self._n_long, SLICES - len(slices))
+                pieces.append(piece)
+                slices += cut
+                if leaving.has_left:
+                    ended.append(leaving)
+                    leaving = None
+            has_arrived = await self._try(handle, self._here, pieces, *slices)
+            is_there = self.handle is handle
+            if leaving and not (has_arrived and is_there):
+                ended.append(leaving)
+                leaving = None
+            for frame in ended:  # that the last process is lost was told when the next one was met
+                frame.tell(has_arrived or not is_there)
 
     async def _try(self, handle: Any, *arguments: Any) -> bool:
-        """Bring a piece to a process, again if it is unclear whether it arrived; False if it is gone."""
+        """Bring pieces to a process, again if it is unclear whether they arrived; False if it is gone."""
         for retry in range(RETRIES):
             if handle is None or self.handle is not handle:
                 break
             try:
-                await handle.deliver_piece.remote(*arguments)
+                await handle.deliver_pieces.remote(*arguments)
             except ActorUnavailableError:
                 await asyncio.sleep(FIRST_PAUSE * 2**retry)
             except RayError:
@@ -166,34 +218,31 @@ class Peer:
                 return True
         return False
 
-    def take_piece(
-        self,
-        about: tuple[int, int],
-        sizes: Sequence[int],
-        ends: Posted | None,
-        slices: Sequence[NDArray[np.uint8]],
-    ) -> tuple[PartyId, Frame] | None:
-        """Take in a piece of one of its long frames; return the frame, and for whom it is, if that was the last piece.
+    def take_pieces(
+        self, pieces: Sequence[Piece], slices: Iterable[NDArray[np.uint8]]
+    ) -> list[tuple[PartyId, Frame]]:
+        """Take in pieces of its long frames; return the frames that are complete by them, and for whom they are.
 
         What is left of an earlier frame is dropped, and a piece of a frame that is complete is ignored.
 
         Parameters
         ----------
-        about : (int, int)
-            The number of the frame, and at which byte the piece begins.
-        sizes, ends, slices
-            As of `Host.deliver_piece`.
+        pieces, slices
+            As of `Host.deliver_pieces`.
         """
-        number, start = about
-        if number > self._n_begun:
-            self._n_begun, self._arriving = number, Arriving(sizes)
-        if self._arriving is None or number < self._n_begun:
-            return None
-        self._arriving.take(start, slices)
-        if ends is None:
-            return None
-        (to, header), arrived, self._arriving = ends, self._arriving, None
-        return to, arrived.frame(header)
+        complete: list[tuple[PartyId, Frame]] = []
+        its_slices = iter(slices)
+        for number, start, n_slices, sizes, ends in pieces:
+            octets = list(islice(its_slices, n_slices))
+            if number > self._n_begun:
+                self._n_begun, self._arriving = number, Arriving(sizes)
+            if self._arriving is None or number < self._n_begun:
+                continue
+            self._arriving.take(start, octets)
+            if ends is not None:
+                complete.append((PartyId(ends[0]), self._arriving.frame(ends[1])))
+                self._arriving = None
+        return complete
 
     async def hurry(self) -> None:
         """Let no call to that process wait any longer; one that was never called learns nothing, not even now."""

@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 from tacit.actors import transport
 from tacit.actors.long_frames import SLICE_BYTES, LongFrame
-from tacit.actors.transport import RETRIES, SLICES, Answer, Peer, RayTransport, Underway
+from tacit.actors.transport import RETRIES, SLICES, Answer, Peer, Piece, RayTransport, Underway
 from tacit.protocols.errors import MisuseError
 from tacit.protocols.party import PartyId
 from tacit.serialization.codec import Frame
 
 A, B, C = map(PartyId, "abc")
+HERE = 7
 About = tuple[int, list[int], bool, bool]
-Piece = tuple[
-    tuple[int, int, int], tuple[int, ...], tuple[PartyId, bytes] | None, tuple[NDArray[np.uint8], ...]
-]
+Pieces = tuple[list[Piece], tuple[NDArray[np.uint8], ...]]
 Call = tuple[list[tuple[PartyId, bytes]], tuple[NDArray[np.uint8], ...]]
 
 
@@ -33,9 +32,9 @@ class Process:
         self.calls: list[Call] = []
         self.answers: list[Answer] = []
         self._failures = list(failures)
-        self.pieces: list[Piece] = []
+        self.pieces: list[Pieces] = []  # of each call
         self.deliver = self
-        self.deliver_piece = Pieces(self)
+        self.deliver_pieces = LongCalls(self)
 
     async def remote(
         self, about: About, frames: list[tuple[PartyId, bytes]], *buffers: NDArray[np.uint8]
@@ -48,20 +47,15 @@ class Process:
         return self.answers.pop(0) if self.answers else None
 
 
-class Pieces:
-    """Notes the calls of `deliver_piece`, which fail as those of `deliver`."""
+class LongCalls:
+    """Notes the calls of `deliver_pieces`, which fail as those of `deliver`."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
 
-    async def remote(
-        self,
-        about: tuple[int, int, int],
-        sizes: tuple[int, ...],
-        ends: tuple[PartyId, bytes] | None,
-        *slices: NDArray[np.uint8],
-    ) -> None:
-        self._process.pieces.append((about, sizes, ends, slices))
+    async def remote(self, caller: int, pieces: list[Piece], *slices: NDArray[np.uint8]) -> None:
+        assert caller == HERE
+        self._process.pieces.append((pieces, slices))
         await asyncio.sleep(0)
         if self._process._failures:
             raise self._process._failures.pop(0)
@@ -81,7 +75,7 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def peer_of(
     process: Process, take: Callable[[PartyId, Frame], None] = print, underway: Underway | None = None
 ) -> Peer:
-    return Peer(process, [A, B, C], 7, take, underway or Underway(shared=True))
+    return Peer(process, [A, B, C], HERE, take, underway or Underway(shared=True))
 
 
 def posted(
@@ -174,8 +168,7 @@ def long_frame(*sizes: int) -> LongFrame:
 
 def arrived(process: Process, at: Peer) -> list[tuple[PartyId, Frame]]:
     """Give the pieces that a process was sent to one that receives them; return the frames that they make."""
-    taken = [at.take_piece(about[1:], sizes, ends, slices) for about, sizes, ends, slices in process.pieces]
-    return [frame for frame in taken if frame is not None]
+    return [frame for pieces, slices in process.pieces for frame in at.take_pieces(pieces, slices)]
 
 
 def test_long_frames_travel_in_pieces_whose_slices_the_call_itself_carries(loop: asyncio.Runner) -> None:
@@ -186,7 +179,7 @@ def test_long_frames_travel_in_pieces_whose_slices_the_call_itself_carries(loop:
 
     loop.run(scene())
     assert process.calls == [([(A, b"1"), (C, b"3")], ())]
-    lengths = [[len(octets) for octets in slices] for _, _, _, slices in process.pieces]
+    lengths = [[len(octets) for octets in slices] for _, slices in process.pieces]
     assert max(map(max, lengths)) <= SLICE_BYTES < 100 * 1024  # from where on Ray shares memory
     assert [sum(length) for length in lengths] == [SLICES * SLICE_BYTES, 5 + 16 + 70_000 + 16]
     assert arrived(process, peer_of(Process())) == [(B, long_frame(*sizes).whole())]
@@ -206,6 +199,51 @@ def test_piece_leaves_when_the_last_one_has_arrived(loop: asyncio.Runner) -> Non
     assert len(process.pieces) == 4
 
 
+def test_long_frames_that_wait_share_their_calls(loop: asyncio.Runner) -> None:
+    process, size = Process(), SLICES * SLICE_BYTES // 3
+    frames = [(to, long_frame(size)) for to in (A, B, C, A)]
+    loop.run(asyncio.wait_for(gathered(process, frames), 1))
+    assert [[piece[:2] for piece in pieces] for pieces, _ in process.pieces] == [
+        [(1, 0), (2, 0), (3, 0)],
+        [(3, 2 * SLICE_BYTES), (4, 0)],
+    ]
+    assert max(len(slices) for _, slices in process.pieces) == SLICES
+    assert arrived(process, peer_of(Process())) == [(to, long_frame(size).whole()) for to, _ in frames]
+
+
+async def gathered(process: Process, frames: list[tuple[PartyId, LongFrame]]) -> None:
+    """Post long frames, all in one turn of the loop."""
+    await posted(process, *frames)
+
+
+def test_of_frames_in_one_call_that_fails_each_is_a_loss(loop: asyncio.Runner) -> None:
+    process, lost = Process(ActorDiedError(), ActorDiedError()), list[PartyId]()
+
+    async def scene() -> None:
+        frames = [(to, long_frame(SLICES * SLICE_BYTES // 2)) for to in (A, B, C)]
+        await posted(process, *frames, lost=lost.append)
+
+    loop.run(asyncio.wait_for(scene(), 1))
+    assert lost == [A, B, C]
+
+
+def test_frame_that_waits_goes_to_the_process_that_is_met_meanwhile(loop: asyncio.Runner) -> None:
+    process, other = Process(), Process()
+
+    async def scene() -> tuple[bool, bool]:
+        peer = peer_of(process)
+        first = asyncio.ensure_future(peer.send_long(A, long_frame(2 * SLICES * SLICE_BYTES)))
+        second = asyncio.ensure_future(peer.send_long(B, long_frame(3)))
+        while not process.pieces:  # noqa: ASYNC110 - until the first call is under way
+            await asyncio.sleep(0)
+        peer.meet(other)
+        return await first, await second
+
+    assert loop.run(scene()) == (True, True)
+    assert len(process.pieces) == 1
+    assert arrived(other, peer_of(Process())) == [(B, long_frame(3).whole())]
+
+
 def test_pieces_that_come_twice_make_one_frame(loop: asyncio.Runner) -> None:
     process, size = Process(ActorUnavailableError("x", None)), SLICES * SLICE_BYTES + 5
     loop.run(peer_of(process).send_long(B, long_frame(size)))
@@ -217,8 +255,8 @@ def test_pieces_that_come_twice_make_one_frame(loop: asyncio.Runner) -> None:
 def test_long_frame_of_a_peer_takes_the_place_of_one_that_was_never_finished(loop: asyncio.Runner) -> None:
     process, peer, size = Process(), peer_of(Process()), SLICES * SLICE_BYTES
     loop.run(peer_of(process).send_long(B, long_frame(size)))
-    (caller, _, start), sizes, ends, slices = process.pieces[0]
-    process.pieces += [((caller, number, start), sizes, ends, slices) for number in (3, 2)]
+    [(_, *what)], slices = process.pieces[0]
+    process.pieces += [([(number, *what)], slices) for number in (3, 2)]  # type: ignore[list-item]
     assert len(arrived(process, peer)) == 1
     assert peer._arriving is not None  # the third, whose end has not come; the second is of the past
 
