@@ -1,7 +1,7 @@
 """A training over secure sums beside the same training with plain sums, in Flower, and in one place.
 
 The task is that of ``examples/network_digits.py``: ten holders with uneven shares of handwritten digits. It is trained
-by three recipes: the example's, a convolutional network with 30,634 parameters and three epochs a round; that of
+by three recipes: the example's, a convolutional network with 30,634 parameters and four epochs a round; that of
 McMahan et al. 2017, another with 188,810 and five; and a perceptron with 4,810 and one epoch, which a holder computes
 in 3 ms, so that a secure round of it is what the protocol takes. All protocols are compared by that one.
 
