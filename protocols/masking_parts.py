@@ -31,7 +31,7 @@ from .masking_epoch import check_session
 from .party import PartyId
 from .running_sum import add_words
 
-PART_BYTES = 2**19  # of words: a contribution of no more is one message
+PART_BYTES = 2**18  # of words: a contribution of no more is one message
 
 
 class Stretch(NamedTuple):
