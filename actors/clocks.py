@@ -1,4 +1,4 @@
-"""How far the clocks of the other parties are from this machine's: each is asked, and signs what its clock says.
+"""How far the clocks of the other parties are from this machine's: whoever is met has signed what its clock says.
 
 Nothing of a session goes by the time of day. Certificates, tokens and the times in ledgers do: a clock that is far off
 is told where its owner looks, with what helps.
@@ -6,52 +6,35 @@ is told where its owner looks, with what helps.
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Collection, Mapping
-from importlib.metadata import version
-from typing import Any
+import logging
+from collections.abc import Mapping
 
-import ray
-from ray.exceptions import RayError
-
-from ..protocols.errors import SetupError
 from ..protocols.party import PartyId
-from ..protocols.presence import CHALLENGE_BYTES, Agreement, check_presence
-from ..records.study import Study
-from ..serialization.codec import Frame, decode
-from ..serialization.errors import DecodeError
-from . import finding
-from .deployed_hosts import ANSWER_SECONDS, SKEW_SECONDS
+
+SKEW_SECONDS = 60
+
+logger = logging.getLogger(__name__)
 
 
-def clocks_ahead(
-    study: Study, names: Collection[PartyId], now: Callable[[], float] = time.time
-) -> dict[PartyId, int]:
-    """Return how many seconds the clocks of parties are ahead of this machine's, where it is more than a minute.
+class Clocks:
+    """What is known of the clocks of others."""
 
-    Parameters
-    ----------
-    study : Study
-    names : collection of str
-        Parties that have been met; who is gone meanwhile is left out.
-    now : callable
-        This machine's clock, seconds since 1970 UTC.
-    """
-    found = {name: _ahead(study, name, now) for name in names}
-    return {name: ahead for name, ahead in found.items() if abs(ahead) > SKEW_SECONDS}
+    def __init__(self) -> None:
+        self._ahead: dict[PartyId, int] = {}
 
+    @property
+    def ahead(self) -> dict[PartyId, int]:
+        """How many seconds the clocks of parties are ahead of this machine's, where it is more than a minute."""
+        return dict(self._ahead)
 
-def _ahead(study: Study, name: PartyId, now: Callable[[], float]) -> int:
-    challenge = os.urandom(CHALLENGE_BYTES)
-    agreement = Agreement(study.digest, version("tacit"))
-    try:
-        asked = finding.party(study.title, name).present.remote(challenge)
-        header: Any = ray.get(asked, timeout=ANSWER_SECONDS)
-        presence = check_presence(decode(Frame(header, ())), study.party(name), agreement, challenge)
-    except (LookupError, RayError, DecodeError, SetupError, TimeoutError):
-        return 0  # it is not met any longer, and that is told elsewhere
-    return presence.seconds - int(now())
+    def note(self, name: PartyId, ahead: int) -> None:
+        """Note how many seconds a party's clock is ahead; it is logged when it begins to differ."""
+        if abs(ahead) <= SKEW_SECONDS:
+            self._ahead.pop(name, None)
+            return
+        if name not in self._ahead:
+            logger.warning("%s", told({name: ahead}))
+        self._ahead[name] = ahead
 
 
 def told(ahead: Mapping[PartyId, int]) -> str:

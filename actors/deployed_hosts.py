@@ -37,6 +37,7 @@ from ..serialization.errors import DecodeError
 from . import finding
 from .aggregator import Aggregator
 from .allocation import give_back_large_blocks
+from .clocks import Clocks
 from .computation import Terms
 from .coordinator import Coordinator
 from .coordinator_host import CoordinatorCalls
@@ -51,7 +52,6 @@ from .transport import Peer
 SEEK_SECONDS = 2.0  # between two looks for a party that is not there
 ANSWER_SECONDS = 5.0
 START_SECONDS = 15.0
-SKEW_SECONDS = 60
 
 NOT_THERE = "not there yet"
 
@@ -74,6 +74,7 @@ class DeployedHost(DispatchingHost):
         self._agreement = Agreement(self._study.digest, version("tacit"))
         others = (party.name for party in self._study.parties if party != self._file.party)
         self._problems = dict.fromkeys(others, NOT_THERE)  # why a party is not met
+        self._clocks = Clocks()
         self._there: dict[Peer, asyncio.Event] = {}  # set as long as a party is met
         self._proving: dict[Peer, asyncio.Lock] = {}
         self._keeping: list[asyncio.Future[Any]] = []
@@ -149,6 +150,10 @@ class DeployedHost(DispatchingHost):
         """Return which parties are not met, and why."""
         return dict(self._problems)
 
+    async def clocks_ahead(self) -> dict[PartyId, int]:
+        """Return how many seconds the clocks of parties that are met are ahead, where it is more than a minute."""
+        return {name: ahead for name, ahead in self._clocks.ahead.items() if name not in self._problems}
+
     # Inside
 
     async def _seek(self, peer: Peer, *, greets: bool = True) -> str:
@@ -181,14 +186,7 @@ class DeployedHost(DispatchingHost):
             challenge = os.urandom(CHALLENGE_BYTES)
             answer = await _answer_of(handle, challenge)
             presence = check_presence(answer, self._study.roster[name], self._agreement, challenge)
-            ahead = presence.seconds - int(time.time())
-            if abs(ahead) > SKEW_SECONDS:
-                logger.warning(
-                    "the clock of %s is %d s ahead of this machine's: have both set by NTP, as ledgers, "
-                    "certificates and tokens go by them",
-                    name,
-                    ahead,
-                )
+            self._clocks.note(name, presence.seconds - int(time.time()))
             if not finding.is_same(peer.handle, handle):
                 self._lose(peer)  # for sessions with the process that went by this name before
                 peer.meet(handle)

@@ -23,7 +23,7 @@ from ..records.private_files import write_private
 from ..records.signing import KEY_BYTES
 from ..serialization.errors import TacitError
 from . import cluster
-from .clocks import clocks_ahead, told
+from .clocks import told
 from .errors import PeerUnreachableError, cause_of
 
 RETRY_SECONDS = 1.0
@@ -60,11 +60,9 @@ def keep(file: PartyFile) -> None:
         ray.get(repository.ledger_head.remote())
     host = cluster.start_party(study.title, name, kind, str(file.path.absolute()), machine)
     problems = ray.get(host.start.remote())
-    others = [other for other in study.roster if other != name]
 
     def look_at_clocks() -> None:
-        ahead = clocks_ahead(study, [other for other in others if other not in problems])
-        if ahead:
+        if ahead := ray.get(host.clocks_ahead.remote(), timeout=SILENCE_SECONDS):
             say("clocks", ahead=ahead, told=told(ahead))
 
     look_at_clocks()

@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,32 @@ def test_who_refuses_is_named_by_the_one_it_refuses(
 
     async def refusing(name: str) -> str:
         return "it goes by another"
+
+    loop.run(scene())
+
+
+def test_clock_of_a_party_that_is_met_is_compared(
+    cluster: Cluster, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        async with cluster:
+            await cluster.join("north")
+            north = cluster.host("north")
+
+            async def hour_ahead(challenge: bytes) -> bytes:
+                now = int(time.time()) + 3600
+                return encode(
+                    present(identity_of("north", "holder"), north._agreement, challenge, now)
+                ).header
+
+            monkeypatch.setattr(north, "present", hour_ahead)
+            await cluster.join("coordinator")
+            [(name, ahead)] = (await cluster.host("coordinator").clocks_ahead()).items()
+            assert (name, round(ahead, -2)) == ("north", 3600)
+            assert await north.clocks_ahead() == {}
+            cluster.handles["north"].die()
+            await cluster.misses("coordinator", "north", "east", "south")
+            assert await cluster.host("coordinator").clocks_ahead() == {}, "whoever is gone has no clock"
 
     loop.run(scene())
 

@@ -18,7 +18,6 @@ from tacit.models.errors import DataError
 from tacit.protocols.errors import SetupError
 from tacit.records.errors import RecordError
 from tacit.records.party_file import RepositoryPlace
-from tacit.records.study import Study
 
 
 def task_error(raised: Exception) -> RayTaskError:
@@ -147,7 +146,13 @@ class FakeRay:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def ahead() -> list[dict[str, int]]:
+    """What the party knows of clocks when it is asked; a test changes it."""
+    return [{}]
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch, ahead: list[dict[str, int]]) -> list[str]:
     """What was made, in its order."""
     order: list[str] = []
 
@@ -158,6 +163,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             start=Remote({"east": "not there yet"}),
             watch=Remote(ActorDiedError()),
             problems=Remote({"east": "not there yet"}, {"east": "not there yet"}, {}, {}),
+            clocks_ahead=Remote(*ahead),
         )
 
     def start_repository(study: str, name: str, place: RepositoryPlace) -> Any:
@@ -166,7 +172,6 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(party_keeper, "_reach_ray", lambda _: None)
     monkeypatch.setattr(party_keeper, "ray", FakeRay(looks=5))
-    monkeypatch.setattr(party_keeper, "clocks_ahead", lambda *_: {})
     monkeypatch.setattr(cluster, "start_party", start_party)
     monkeypatch.setattr(cluster, "start_deployed_repository", start_repository)
     return order
@@ -190,18 +195,14 @@ def test_keeper_tells_when_the_party_is_ready_and_whenever_others_come_or_go(
 
 
 def test_keeper_tells_of_clocks_before_the_party_is_ready_and_when_others_come(
-    tmp_path: Path, made: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, made: list[str], ahead: list[dict[str, int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def clocks_ahead(_: Study, names: list[str]) -> dict[str, int]:
-        return dict.fromkeys(names, 3600)
-
-    monkeypatch.setattr(party_keeper, "clocks_ahead", clocks_ahead)
+    ahead[:] = {"coordinator": 3600}, {"coordinator": 3600, "east": -61}
     party_keeper.main(str(party_file(tmp_path, "north")))
     told = events(capsys)
     assert [event["event"] for event in told] == ["clocks", "ready", "clocks", "parties", "failed"]
-    assert list(told[0]["ahead"]) == ["coordinator", "south"]
+    assert [told[0]["ahead"], told[2]["ahead"]] == ahead
     assert "this machine's clock is 3600 s behind that of coordinator" in told[0]["told"]
-    assert list(told[2]["ahead"]) == ["coordinator", "east", "south"]
 
 
 def test_repository_is_there_before_the_coordinator_looks_for_it(tmp_path: Path, made: list[str]) -> None:
@@ -224,7 +225,12 @@ def test_process_that_never_answers_is_not_kept(
     tmp_path: Path, made: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The keeper ends, with it the process, and both are started again."""
-    host = SimpleNamespace(start=Remote({}), watch=Remote(None), problems=Remote(GetTimeoutError("x")))
+    host = SimpleNamespace(
+        start=Remote({}),
+        watch=Remote(None),
+        problems=Remote(GetTimeoutError("x")),
+        clocks_ahead=Remote({}),
+    )
     monkeypatch.setattr(cluster, "start_party", lambda *_: host)
     assert party_keeper.main(str(party_file(tmp_path, "north"))) == 1
     assert events(capsys)[-1] == {"event": "failed", "error": "its process does not answer"}
