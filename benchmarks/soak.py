@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import ray
 import tacit
+from tacit.actors import cluster
 from tacit.protocols.party import COORDINATOR
 from tacit.protocols.protocol import Protocol
 
@@ -43,7 +43,7 @@ def sections(*, quick: bool, say: Callable[[str], None]) -> Iterator[Section]:
     n_sessions, n_in_ring = (QUICK_SESSIONS, QUICK_SESSIONS) if quick else (SESSIONS, RING_SESSIONS)
     average = QUICK_SESSIONS_A_DEATH if quick else SESSIONS_A_DEATH
     n_first = QUICK_FIRST if quick else FIRST
-    ray.init(address="local", include_dashboard=False, log_to_driver=False)
+    cluster.start_ray(__name__)
     try:
         kills = {"with kills": deaths(n_sessions, average, list(rows))}
         yield from _soaked(
@@ -52,7 +52,7 @@ def sections(*, quick: bool, say: Callable[[str], None]) -> Iterator[Section]:
         kills = {"with kills": deaths(n_in_ring, average, list(rows))}
         yield from _soaked(tacit.RingPaillier(), rows, n_in_ring, n_first, kills, say)
     finally:
-        ray.shutdown()
+        cluster.stop_ray(__name__)
 
 
 def _soaked(  # noqa: PLR0917 - what a soak is
