@@ -80,9 +80,10 @@ unit: $(VENV)/.installed-dev
 	@echo "==> pytest without Ray"
 	@$(RUN) -m pytest -q -n auto -m "not ray" -rs
 
+# Two Rays at a time, as these tests mostly wait.
 ray: $(VENV)/.installed-dev
 	@echo "==> pytest with a local Ray cluster"
-	@$(RUN) -m pytest -q -m "ray and not faults" $$(grep -rl "mark\.ray" tests --include="*.py")
+	@$(RUN) -m pytest -q -n 2 --dist loadfile -m "ray and not faults" $$(grep -rl "mark\.ray" tests --include="*.py")
 
 faults: $(VENV)/.installed-dev
 	@echo "==> pytest with processes that are killed, or are many"
