@@ -68,8 +68,8 @@ def simulate(
         left and the protocol allows it; the result says so.
     holders_per_actor : int, optional
         How many holders share a process, which may be lost with all of them; they share its modules and the
-        functions that they are asked, too. By default up to ten holders have a process each, and more of
-        them one for every core of this machine.
+        functions that they are asked, too, and as soon as there is a process for every core they compute one after
+        the other. By default up to ten holders have a process each, and more of them one for every core.
 
     Returns
     -------
