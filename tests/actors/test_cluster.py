@@ -11,6 +11,7 @@ import pytest
 from ray.exceptions import AuthenticationError
 from tacit.actors import cluster
 from tacit.actors.errors import PeerUnreachableError
+from tacit.actors.finding import RAY_ENVIRONMENT
 from tacit.protocols.errors import SetupError
 from tacit.records.party_file import RepositoryPlace
 
@@ -72,7 +73,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     monkeypatch.setattr(cluster, "ray", fake)
     monkeypatch.setattr(cluster, "_own", cluster._OwnRay())
     monkeypatch.setattr(cluster, "_actor_class", functools.cache(cluster._actor_class.__wrapped__))
-    for name in cluster.RAY_ENVIRONMENT:
+    for name in RAY_ENVIRONMENT:
         monkeypatch.setenv(name, "as the user has set it")
     return fake
 
