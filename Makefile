@@ -1,7 +1,7 @@
 # Every check by its own name; `make test` is all but the long ones. A clone needs Python >= 3.11, make and a network.
 #
 #   make demo                                   three parties on this machine, one fit
-#   make test                                   the checks: about twelve minutes on two cores
+#   make test                                   the checks: about ten minutes on two cores
 #   make lint|types|torch|examples|unit|ray|build     one of them
 #   make notebook|faults                        the notebook; processes that are killed, or are many: minutes more
 #   make faults KILLS=50                        as many runs whose processes are killed at random moments
@@ -46,11 +46,10 @@ help:
 demo: $(VENV)/.installed
 	@$(RUN) -m tacit demo
 
-# mypy takes one core and pip another, so these two go side by side; what both need is there once `lint` is through.
+# mypy takes one core, pip and then the examples the other; what all of them need is there once `lint` is through.
 # pytest without Ray comes last, so that the last line is the count of most of the tests.
 test: lint
-	@$(AFTER_LINT) types & typed=$$!; $(AFTER_LINT) torch; loaded=$$?; wait $$typed && exit $$loaded
-	@$(AFTER_LINT) examples
+	@$(AFTER_LINT) types & typed=$$!; $(AFTER_LINT) torch examples; ended=$$?; wait $$typed && exit $$ended
 	@$(AFTER_LINT) ray
 	@$(AFTER_LINT) unit
 
