@@ -89,7 +89,16 @@ def _versions() -> str:
 
 def _security(file: PartyFile) -> Check:
     folder, what = file.ray.certificates, "certificates"
+    is_local = file.study.address.rpartition(":")[0] in LOCAL
     if folder is not None:
+        if file.ray.ip in LOCAL or (is_local and file.ray.ip is None):
+            return Check(
+                what,
+                "not ready",
+                "Ray takes this machine's address in its network in the place of 127.0.0.1, and would wait for a "
+                "certificate of that: name that address in study.toml's [cluster] and as [ray] ip and make "
+                "certificates for it, or leave [ray] certificates out",
+            )
         try:
             check_certificates(folder, file.ray.ip)
         except RecordError as error:
@@ -99,7 +108,7 @@ def _security(file: PartyFile) -> Check:
         "make certificates and a token with `python -m tacit keys cluster`, and name their folder in [ray] "
         "certificates: whoever reaches an open Ray can run code in it, and reads what is sent"
     )
-    if file.study.address.rpartition(":")[0] in LOCAL:  # which Ray, too, takes for any address of the machine
+    if is_local:  # which Ray, too, takes for any address of the machine
         alone = "no other machine takes part, but Ray listens at all addresses of this one"
         return Check(what, "warning", f"{alone}: let a firewall keep others out, or {remedy}")
     if file.ray.insecure:

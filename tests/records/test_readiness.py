@@ -115,6 +115,14 @@ def test_certificates_of_this_machine_are_in_order(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("ip", ['ip = "127.0.0.1"\n', ""])
+def test_certificates_for_this_machine_alone_are_not_what_ray_asks_for(tmp_path: Path, ip: str) -> None:
+    make_cluster(tmp_path / "made", {"north": ["127.0.0.1"]}, os.urandom)
+    check = ready(tmp_path, rest=f'[ray]\n{ip}certificates = "made/north"\n')["certificates"]
+    assert check.outcome == "not ready"
+    assert "in the place of 127.0.0.1" in check.told
+
+
 def test_certificates_of_another_machine_are_not(tmp_path: Path) -> None:
     make_cluster(tmp_path / "made", {"north": ["10.1.0.9"]}, os.urandom)
     rest = '[ray]\nip = "10.1.0.2"\ncertificates = "made/north"\n'
