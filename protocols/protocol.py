@@ -181,6 +181,11 @@ class Protocol(ABC, Generic[Memory]):
         """How many holders may pool with the coordinator: n_C."""
 
     @property
+    def withstands(self) -> int:
+        """With how many holders the coordinator may pool, at least, and not learn what another holder puts in."""
+        return self.colluding
+
+    @property
     @abstractmethod
     def options(self) -> Message:
         """The options as a message, for the invitation."""

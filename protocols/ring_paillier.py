@@ -165,6 +165,11 @@ class RingPaillier(Protocol[RingMemory]):
         return max(self.colluding + 2, 3)
 
     @property
+    def withstands(self) -> int:
+        """As of any protocol; without masks the neighbour of a holder at an end of the ring is enough."""
+        return self.colluding if self.masks else 0
+
+    @property
     def options(self) -> RingPaillierOptions:
         """The options as a message."""
         return RingPaillierOptions(

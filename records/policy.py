@@ -72,6 +72,9 @@ class Policy:
         simulation they come from the user.
     protocols : sequence of str, optional
         The protocols that it allows, as the classes are called: "PairwiseMasking". By default any.
+    colluding : int
+        With how many holders the coordinator may pool and not learn what this one puts in: protocols whose options
+        and thresholds withstand fewer are refused.
     columns : sequence of str, optional
         The columns that models are shown; a formula that names another is refused. By default all.
     parameters_per_row : float, optional
@@ -112,6 +115,7 @@ class Policy:
     models: Collection[str] | None = None
     importable: Collection[str] = ()
     protocols: Collection[str] | None = None
+    colluding: int = 0
     columns: Collection[str] | None = None
     parameters_per_row: float | None = None
     maximum_queries: int | None = None
@@ -126,7 +130,7 @@ class Policy:
     folder: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        for field in ("minimum_rows", "minimum_holders", "maximum_queries", "set_changes"):
+        for field in ("minimum_rows", "minimum_holders", "colluding", "maximum_queries", "set_changes"):
             value = getattr(self, field)
             optional = field in ("maximum_queries", "set_changes")
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
@@ -194,6 +198,12 @@ class Policy:
         """
         if self.protocols is not None:
             self._check_protocol(type(protocol).__name__, self.protocols)
+        if protocol.withstands < self.colluding:
+            raise PolicyError(
+                f"the protocol withstands {protocol.withstands} holders who pool with the coordinator, and is to "
+                f"withstand {self.colluding}: set colluding={self.colluding} of {type(protocol).__name__} or more",
+                reason=PROTOCOL_NOT_ALLOWED,
+            )
         if n_holders < self.minimum_holders:
             raise PolicyError(
                 f"{n_holders} holders are invited, and every sum must be over {self.minimum_holders} or more",

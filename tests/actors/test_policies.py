@@ -33,6 +33,7 @@ from tacit.protocols.invitation import (
 )
 from tacit.protocols.pairwise_masking import PairwiseMasking
 from tacit.protocols.party import PartyId
+from tacit.protocols.secret_sharing import SecretSharing
 from tacit.records.policy import Policy
 from tacit.serialization.errors import TacitError
 
@@ -72,11 +73,12 @@ def not_at_b(rows: Any) -> float:
     [
         (Policy(models=["GLM", "OLS"]), MODEL_NOT_ALLOWED, "the model is a Sum, and allowed: GLM, OLS"),
         (Policy(protocols=["RingPaillier"]), PROTOCOL_NOT_ALLOWED, "is PairwiseMasking, and allowed: RingP"),
+        (Policy(colluding=2), PROTOCOL_NOT_ALLOWED, "withstands 1 holders who pool with the coordinator"),
         (Policy(minimum_rows=20), TOO_FEW_ROWS, "there are 7 rows, and 20 are asked for"),
         (Policy(minimum_holders=4), TOO_FEW_HOLDERS, "3 holders are invited, and every sum must be over 4"),
         (Policy(privacy="required"), PRIVACY_REQUIRED, "ask with privacy=Privacy"),
     ],
-    ids=["models", "protocols", "rows", "holders", "privacy"],
+    ids=["models", "protocols", "colluding", "rows", "holders", "privacy"],
 )
 def test_holder_and_rule_are_told_before_anything_is_computed(
     rule: Policy, reason: str, details: str, simulation: bool
@@ -85,6 +87,20 @@ def test_holder_and_rule_are_told_before_anything_is_computed(
     [(holder, (said, shown))] = told.items()
     assert (holder, said) == ("b", reason)
     assert details in shown if simulation else not shown
+
+
+@pytest.mark.parametrize(
+    "protocol", [PairwiseMasking(threshold=3, colluding=2), SecretSharing(threshold=2, colluding=2)]
+)
+def test_a_protocol_that_says_it_withstands_more_than_its_threshold_is_in_no_sum(protocol: Any) -> None:
+    """What an analyst would try who cannot have `colluding` as the holder asks for and the threshold of his choice."""
+    with pytest.raises(TacitError, match="threshold"):
+        run(
+            lambda network: network.run(Sum(len)),
+            dict.fromkeys("abcde", Policy(colluding=2)),
+            data=FIVE,
+            protocol=protocol,
+        )
 
 
 @BOTH

@@ -18,6 +18,7 @@ from tacit.models.regression import GLM
 from tacit.models.sum import Sum
 from tacit.privacy.accounting import Charge
 from tacit.privacy.guarantee import Privacy
+from tacit.protocols.additive_sharing import AdditiveSharing
 from tacit.protocols.invitation import (
     BUDGET_OF_OTHERS,
     BUDGET_OUT_OF_ORDER,
@@ -33,6 +34,7 @@ from tacit.protocols.invitation import (
 )
 from tacit.protocols.pairwise_masking import PairwiseMasking
 from tacit.protocols.ring_paillier import RingPaillier
+from tacit.protocols.secret_sharing import SecretSharing
 from tacit.records.errors import BudgetError, PolicyError, RecordError
 from tacit.records.policy import Policy, state_file
 from tacit.records.table import n_rows
@@ -88,6 +90,22 @@ def test_a_model_is_what_its_class_is_and_not_what_it_says() -> None:
 def test_protocols_are_allowed_by_their_classes() -> None:
     check(Policy(protocols=("RingPaillier",)))
     assert reason(Policy(protocols=("RingPaillier",)), protocol=PairwiseMasking()) == PROTOCOL_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("protocol", "withstands"),
+    [
+        (PairwiseMasking(), 1),
+        (PairwiseMasking(colluding=3), 3),
+        (SecretSharing(colluding=2), 2),
+        (AdditiveSharing(colluding=2), 2),
+        (RING, 1),
+        (RingPaillier.insecure_for_tests(masks=False, colluding=3), 0),  # one neighbour is enough
+    ],
+)
+def test_protocols_withstand_as_many_who_pool_as_is_asked_for(protocol: Any, withstands: int) -> None:
+    check(Policy(colluding=withstands), protocol=protocol)
+    assert reason(Policy(colluding=withstands + 1), protocol=protocol) == PROTOCOL_NOT_ALLOWED
 
 
 def test_too_few_holders_are_refused() -> None:
@@ -215,6 +233,7 @@ def test_a_relative_folder_is_the_one_of_now(tmp_path: Path, monkeypatch: pytest
     [
         ({"minimum_rows": -1}, "whole number"),
         ({"minimum_holders": 2.5}, "whole number"),
+        ({"colluding": -1}, "colluding is a whole number"),
         ({"minimum_rows": True}, "whole number"),
         ({"models": "GLM"}, r"a list of names: models=\['GLM'\]"),
         ({"protocols": [""]}, "a list of names"),
