@@ -175,7 +175,11 @@ class Peer:
         self._waiting_long.append(leaving)
         if self._sending_long is None or self._sending_long.done():
             self._sending_long = asyncio.get_running_loop().create_task(self._send_waiting())
-        return await asyncio.shield(leaving.arrived)
+        sending = self._sending_long
+        await asyncio.wait((leaving.arrived, sending), return_when=asyncio.FIRST_COMPLETED)
+        if not leaving.arrived.done():
+            sending.result()  # what has ended it, raised here: nobody waits for ever
+        return leaving.arrived.result()
 
     async def _send_waiting(self) -> None:
         """Send the long frames that wait, in their order, a call after the other."""

@@ -227,6 +227,17 @@ def test_of_frames_in_one_call_that_fails_each_is_a_loss(loop: asyncio.Runner) -
     assert lost == [A, B, C]
 
 
+def test_call_that_cannot_be_made_is_told_to_whoever_waits(loop: asyncio.Runner) -> None:
+    process = Process(ValueError("no arguments of a call"))
+
+    async def scene() -> list[Any]:
+        peer = peer_of(process)
+        frames = [peer.send_long(to, long_frame(SLICES * SLICE_BYTES)) for to in (A, B)]
+        return await asyncio.gather(*frames, return_exceptions=True)
+
+    assert [type(told) for told in loop.run(asyncio.wait_for(scene(), 1))] == [ValueError, ValueError]
+
+
 def test_frame_that_waits_goes_to_the_process_that_is_met_meanwhile(loop: asyncio.Runner) -> None:
     process, other = Process(), Process()
 
