@@ -153,7 +153,8 @@ class Joining:
         """What Ray needs to know, of certificates and token, in the environment of every process that uses it."""
         folder = self.file.ray.certificates
         secured = {"RAY_AUTH_MODE": "disabled"} if folder is None else environment(folder)
-        return {**RAY_ENVIRONMENT, **secured}
+        chosen = {name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()}
+        return {**chosen, **secured}
 
 
 def check_secured(file: PartyFile) -> None:

@@ -379,6 +379,13 @@ def test_ray_stays_in_the_foreground_and_reports_nothing_to_anybody(tmp_path: Pa
     assert Joining(read(tmp_path), print).environment["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
+def test_priority_that_the_user_has_chosen_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_worker_niceness", "5")
+    assert Joining(read(tmp_path), print).environment["RAY_worker_niceness"] == "5"
+    monkeypatch.delenv("RAY_worker_niceness")
+    assert Joining(read(tmp_path), print).environment["RAY_worker_niceness"] == "0"
+
+
 def test_keeper_is_given_the_file_and_nothing_else(tmp_path: Path) -> None:
     file = read(tmp_path)
     assert keeper_command(file)[1:] == [
