@@ -3,10 +3,10 @@
 First under differential privacy, ε = 4.8 and δ = 1e-4 for each picture. Expect about 96 % of the pictures that nobody
 trained on to be recognised. Then without, a convolutional network: every round each holder trains for four epochs on
 its own pictures, and only the sum of their changes is revealed. One holder is killed on the way, which Ray reports,
-and the other nine go on. Expect more than 98 %, within a point or so of the same network trained on all pictures in one
+and the other nine go on. Expect more than 98 %, within a point of the same network trained on all pictures in one
 place, and each holder alone far below.
 
-Takes two minutes; needs tacit[torch,privacy] and scikit-learn. The network under privacy, its clip, rate
+Takes a minute and a half; needs tacit[torch,privacy] and scikit-learn. The network under privacy, its clip, rate
 and rounds were found by trying many on this very data set, which is public; on private rows that would cost privacy.
 """
 
