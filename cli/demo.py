@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .telling import AsJson, print_json, told
+
 if TYPE_CHECKING:
     from ..actors.events import Event
     from ..models.fit import Fit
@@ -25,6 +27,7 @@ def demo(
         bool,
         typer.Option("--fresh-keys", help="Make new keys for every pass: slower, and more to be sure of."),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fit one rate to 40 counts that three sites hold and never show.
 
@@ -33,25 +36,25 @@ def demo(
     sends an encrypted total round the ring of sites; each adds its own likelihood, score and
     information; only the sums are ever decrypted.
     """
-    console = Console()
+    console = Console(quiet=as_json)
     console.print("[bold]tacit[/bold]: three sites, one Poisson likelihood, no shared row\n")
-    from .. import MaximumLikelihood, RingPaillier, TacitError, simulate  # noqa: PLC0415 - Ray takes a second
+    from .. import MaximumLikelihood, RingPaillier, simulate  # noqa: PLC0415 - Ray takes a second
     from ..models.poisson import poisson_nll, poisson_sites  # noqa: PLC0415
 
     sites = poisson_sites()
     protocol = RingPaillier(key_bits=key_bits, masks=masks, fresh_keys=fresh_keys)
     model = MaximumLikelihood(poisson_nll, start={"lambda": 5.0}, bounds={"lambda": (0, None)})
-    try:
-        with simulate(sites, protocol=protocol) as federation:
-            console.print(_parties({name: len(counts) for name, counts in sites.items()}, key_bits))
-            console.print("\nPasses round the ring, as they happen:")
-            with console.status("the total goes round …"):
-                fit = federation.fit(model, on_event=lambda event: _show(console, event))
-            console.print(f"\n{_as_r_prints(fit)}\n", highlight=False, markup=False, soft_wrap=True)
-            console.print(_who_learned_what(len(federation.ledger), str(protocol.trust)))
-    except TacitError as error:
-        console.print(f"[red]{type(error).__name__}[/red]: {error}")
-        raise typer.Exit(1) from None
+    with told(), simulate(sites, protocol=protocol) as federation:
+        console.print(_parties({name: len(counts) for name, counts in sites.items()}, key_bits))
+        console.print("\nPasses round the ring, as they happen:")
+        with console.status("the total goes round …"):
+            fit = federation.fit(model, on_event=lambda event: _show(console, event))
+        n_sums = len(federation.ledger)
+    if as_json:
+        print_json({"result": fit.to_dict(), "sums": n_sums, "trust": str(protocol.trust)})
+        return
+    console.print(f"\n{_as_r_prints(fit)}\n", highlight=False, markup=False, soft_wrap=True)
+    console.print(_who_learned_what(n_sums, str(protocol.trust)))
 
 
 def _parties(rows: dict[str, int], key_bits: int) -> Table:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tacit.cli.app import app
+from typer.main import get_command
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +47,12 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, sub
     assert block is not None
     script = tmp_path_factory.mktemp("readme") / "readme.py"
     script.write_text(block[1])
-    running = {"demo": start("-m", "tacit", "demo"), "readme": start(str(script))}
+    as_json = ("--json", "--key-bits", "2048")
+    running = {
+        "demo": start("-m", "tacit", "demo"),
+        "readme": start(str(script)),
+        "json": start("-m", "tacit", "demo", *as_json),
+    }
     yield running
     for process in running.values():
         process.kill()
@@ -72,6 +80,31 @@ def test_demo_prints_what_r_prints(programs: dict[str, subprocess.Popen[str]]) -
     assert AS_R_PRINTS in printed
     assert len(re.findall(r"^  pass \d", printed, re.MULTILINE)) <= 8
     assert "Who learned what" in printed
+
+
+@pytest.mark.ray
+def test_demo_prints_json_for_a_script(programs: dict[str, subprocess.Popen[str]]) -> None:
+    content = json.loads(printed_by(programs["json"]))
+    assert content["result"]["estimates"] == [pytest.approx(9.175, rel=1e-9)]
+    assert content["sums"] >= 1
+
+
+def leaves(command: Any) -> Iterator[Any]:
+    """A command, or all those below it."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield command
+        return
+    for each in below.values():
+        yield from leaves(each)
+
+
+def test_every_command_prints_json_if_it_is_asked_to() -> None:
+    commands = list(leaves(get_command(app)))
+    assert {"demo", "join", "run", "status", "doctor", "audit", "approve"} < {each.name for each in commands}
+    assert [
+        each.name for each in commands if all("--json" not in option.opts for option in each.params)
+    ] == []
 
 
 @pytest.mark.ray
