@@ -56,6 +56,33 @@ for place in sys.argv[1].split(":"):
             except OSError as error:
                 print("unread", path, error)
 """
+# What a dashboard shows, it asks of these processes: all that they have in memory is looked through.
+SEARCH_MEMORY = """
+import os, sys
+wanted = [bytes.fromhex(each) for each in sys.argv[1:]]
+for process in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        name = open(f"/proc/{process}/comm").read().strip()
+    except OSError:
+        continue
+    if name not in ("gcs_server", "raylet"):
+        continue
+    with open(f"/proc/{process}/maps") as maps, open(f"/proc/{process}/mem", "rb", 0) as memory:
+        for mapping in maps:
+            span, rights, *_ = mapping.split()
+            if "r" not in rights or "/dev/shm" in mapping or "[v" in mapping:  # shared memory is searched as files
+                continue
+            begin, end = (int(bound, 16) for bound in span.split("-"))
+            memory.seek(begin)
+            try:
+                content = memory.read(end - begin)
+            except OSError:
+                continue
+            print("read", len(content))
+            for each in wanted:
+                if each in content:
+                    print("FOUND", name, each.hex())
+"""
 
 
 def rows_of(holder: int) -> pd.DataFrame:
@@ -138,7 +165,7 @@ def test_a_table_of_a_database_feeds_a_regression(analyst: Analyst) -> None:
     assert answer["params"] == pytest.approx(expected.params.tolist(), rel=1e-8)
 
 
-def test_no_row_is_found_in_a_frame_a_log_an_object_or_a_record(
+def test_no_row_is_found_in_a_frame_a_log_an_object_a_record_or_what_a_dashboard_shows(
     deployed: Deployed, analyst: Analyst, tmp_path: Path
 ) -> None:
     with hosts.wiretap(deployed.network, tmp_path / "trace"):
@@ -152,11 +179,22 @@ def test_no_row_is_found_in_a_frame_a_log_an_object_or_a_record(
     planted = Path(hosts.RAY_FOLDER) / "planted"  # would the search find it?
     plant = f"open('{planted}', 'wb').write(bytes.fromhex('{wanted[1].hex()}'))"
     deployed.host("east").run(sys.executable, "-c", plant)
+    is_head = False  # whether what the head knows was among it
     for name, host in deployed.hosts.items():
         places = [hosts.RAY_FOLDER, "/dev/shm", str(deployed.folder / name / "state")]
         found = host.run(sys.executable, "-c", SEARCH, ":".join(places), *(each.hex() for each in wanted))
         expected = [f"FOUND {planted}"] if name == "east" else []
         assert [line for line in found.splitlines() if "FOUND" in line] == expected
         assert found.count("read ") > 10
+        known = b"south"  # a party's name: would the search find it?
+        found = host.run(sys.executable, "-c", SEARCH_MEMORY, *(each.hex() for each in (known, *wanted)))
+        seen = {line for line in found.splitlines() if line.startswith("FOUND")}
+        assert f"FOUND raylet {known.hex()}" in seen
+        assert seen <= {f"FOUND {process} {known.hex()}" for process in ("raylet", "gcs_server")}
+        assert (
+            sum(int(line.split()[1]) for line in found.splitlines() if line.startswith("read")) > 10_000_000
+        )
+        is_head |= f"FOUND gcs_server {known.hex()}" in seen
         said = deployed.log(name).read_bytes()
         assert not [each for each in wanted if each in said]
+    assert is_head
