@@ -62,6 +62,8 @@ class LongFrame(Secret):
     def slices(self) -> Iterator[NDArray[np.uint8]]:
         """Seal the buffers, one after the other, each slice of 64 KiB when it is asked for; **call once**.
 
+        The tag of a buffer is at the end of its last slice.
+
         Raises
         ------
         MisuseError
@@ -73,10 +75,11 @@ class LongFrame(Secret):
             nonce, content = self._buffers.pop(0)
             encryptor = Cipher(AES256(self._key), GCM(nonce)).encryptor()
             encryptor.authenticate_additional_data(self._about)
-            for start in range(0, content.nbytes, SLICE_BYTES):
+            for start in range(0, max(content.nbytes, 1), SLICE_BYTES):
                 sealed = encryptor.update(content[start : start + SLICE_BYTES].data)
+                if start + SLICE_BYTES >= content.nbytes:
+                    sealed += encryptor.finalize() + encryptor.tag
                 yield np.frombuffer(sealed, dtype=np.uint8)
-            yield np.frombuffer(encryptor.finalize() + encryptor.tag, dtype=np.uint8)
 
     def whole(self) -> Frame:
         """Seal it all at once; as of `slices`."""

@@ -39,7 +39,7 @@ from .long_frames import Arriving, LongFrame
 RETRIES = 5
 FIRST_PAUSE = 0.05  # seconds; doubled at each retry
 WAITING_SECONDS = 10.0  # that a call waits for frames to take back
-SLICES = 16  # of long frames, that travel in a call: 1 MiB
+SLICES = 4  # of long frames, that travel in a call: 256 KiB, three times which Ray takes at each end
 GATHERING_SECONDS = 0.05  # that a frame waits for those of other parties of its process
 
 Posted: TypeAlias = tuple[PartyId, bytes]  # a frame without buffers

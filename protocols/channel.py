@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from ..serialization.schema import Message
 from .party import PartyId
 
+TURNS_AHEAD = 8  # of a kind with turns, so many messages may come before the first of them is awaited
+
 M = TypeVar("M", bound=Message)
 R = TypeVar("R")
 T = TypeVar("T")
@@ -37,8 +39,8 @@ class Wait:
         Parties whose loss ends the wait at once.
     take : callable or None
         Takes in each message as it comes; nothing of it is kept then but its digest.
-    turn : int
-        Of those kinds whose messages are numbered, which one.
+    turn, n_turns : int
+        Of those kinds whose messages are numbered, from which one on, and how many of them.
     """
 
     kinds: tuple[type[Message], ...]
@@ -48,6 +50,7 @@ class Wait:
     relying_on: frozenset[PartyId]
     take: Callable[[PartyId, Any], None] | None = None
     turn: int = 0
+    n_turns: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,7 @@ class Channel:
         within: float | None = None,
         relying_on: Collection[PartyId] = (),
         turn: int = 0,
+        n_turns: int = 1,
     ) -> tuple[PartyId, ...]:
         """Wait as `gather` does, but hand over each message as it comes, whole, and keep none.
 
@@ -187,11 +191,13 @@ class Channel:
             the order; what it raises ends the wait.
         senders, at_least, within, relying_on, turn
             As of `gather`.
+        n_turns : int
+            How many messages each sender is to send, of this turn and those after it.
 
         Returns
         -------
         tuple of PartyId
-            Whose messages were taken, in the order of `senders`; whoever was lost afterwards is among them.
+            All of whose messages were taken, in the order of `senders`; whoever was lost afterwards is among them.
 
         Raises
         ------
@@ -199,7 +205,7 @@ class Channel:
             As `gather` does.
         """
         needed = len(senders) if at_least is None else at_least
-        wait = Wait((kind,), tuple(senders), needed, within, frozenset(relying_on), take, turn)
+        wait = Wait((kind,), tuple(senders), needed, within, frozenset(relying_on), take, turn, n_turns)
         return tuple(await _request(wait))
 
     async def compute(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:

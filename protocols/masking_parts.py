@@ -1,9 +1,10 @@
-"""Long contributions in parts: the coordinator asks every holder for the next one, once all have sent the last.
+"""Long contributions in parts: the coordinator asks every holder for the next few, once all have sent the last.
 
-Masked words go into the total as they come, so the coordinator has the total and a part of each holder in memory, and
-no more. If a holder is lost in the middle, some of its parts are in the total: it is set to zero, and the others send
-theirs again from the first. These are the same words under the same masks: **a holder masks once**, and keeps what it
-has masked until it is told who survives. So whoever asks again, and in which order, learns what he had.
+Masked words go into the total as they come, in any order, so the coordinator has the total in memory, and of each
+holder no more than the few parts on their way. If a holder is lost in the middle, some of its parts are in the total:
+it is set to zero, and the others send theirs again from the first. These are the same words under the same masks: **a
+holder masks once**, and keeps what it has masked until it is told who survives. So whoever asks again, and in which
+order, learns what he had.
 
 Nothing is unmasked before all parts are in: masks cancel, and shares are given, as for one message. Each part travels
 under a seal of its own with its number, and with the binding of the question.
@@ -14,7 +15,7 @@ Who learns what: as in `pairwise_masking`; the coordinator sees the same uniform
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from ..serialization.pairwise_masking_messages import MaskedInput, MaskedPart, PartWanted, Survivors
 from ..serialization.session_messages import Finished
-from .channel import Channel
+from .channel import TURNS_AHEAD, Channel
 from .encoding import ArrayEncoding
 from .errors import InvalidMessageError
 from .invitation import Opened
@@ -32,6 +33,7 @@ from .party import PartyId
 from .running_sum import add_words
 
 PART_BYTES = 2**18  # of words: a contribution of no more is one message
+PARTS_AT_ONCE = TURNS_AHEAD  # that a holder sends, one after the other, when it is asked for more
 
 
 class Stretch(NamedTuple):
@@ -67,6 +69,11 @@ def cut(encodings: Sequence[ArrayEncoding]) -> list[Part]:
     return [*parts, tuple(stretches)]
 
 
+def n_requests(parts: Sequence[Part]) -> int:
+    """Return how often the coordinator asks for more, if nobody is lost."""
+    return -(-len(parts) // PARTS_AT_ONCE) - 1
+
+
 def words_of(vectors: Sequence[Words], part: Part) -> tuple[Words, ...]:
     """Return the rows of a part, where they lie."""
     return tuple(vectors[stretch.vector][stretch.start : stretch.stop] for stretch in part)
@@ -94,7 +101,7 @@ async def add_parts(
     senders : collection of PartyId
         Who has an input.
     within : float
-        Seconds for a part.
+        Seconds for what is sent at once.
 
     Raises
     ------
@@ -103,35 +110,53 @@ async def add_parts(
     InvalidMessageError
         Naming who sends another part than was asked for.
     """
-    there, number, turn = tuple(senders), 0, 0
-    while number < len(parts):
+    there, begin, turn = tuple(senders), 0, 0
+    while begin < len(parts):
         if turn:
-            channel.broadcast(there, PartWanted(session=opened.session, turn=turn, part=number))
-        take = partial(_take, opened, number, words_of(totals, parts[number]))
+            channel.broadcast(there, PartWanted(session=opened.session, turn=turn, part=begin))
+        asked, added = _asked(parts, begin), set[PartyId]()
+        rows = {turn + place: (number, words_of(totals, parts[number])) for place, number in enumerate(asked)}
         came = await channel.fold(
-            MaskedPart, take, senders=there, at_least=opened.needed, within=within, turn=turn
+            MaskedPart,
+            partial(_take, opened, rows, added),
+            senders=there,
+            at_least=opened.needed,
+            within=within,
+            turn=turn,
+            n_turns=len(asked),
         )
-        turn += 1
-        if len(came) == len(there) or number == 0:  # nothing of whoever is missing is in the totals
-            number += 1
-        else:
-            number = 0
+        turn += len(asked)
+        if len(came) == len(there) or (begin == 0 and added.issubset(came)):
+            begin += len(asked)
+        else:  # something of whoever is missing is in the totals
+            begin = 0
             for total in totals:
                 total[...] = 0
         there = came
     return there
 
 
+def _asked(parts: Sequence[Part], begin: int) -> range:
+    """Return the numbers of the parts that are sent when the one with number `begin` is asked for."""
+    return range(begin, min(begin + PARTS_AT_ONCE, len(parts)))
+
+
 def _take(
-    opened: Opened, number: int, totals: tuple[Words, ...], holder: PartyId, masked: MaskedPart
+    opened: Opened,
+    rows: Mapping[int, tuple[int, tuple[Words, ...]]],
+    added: set[PartyId],
+    holder: PartyId,
+    masked: MaskedPart,
 ) -> None:
-    """Add a holder's part, if it is the one that was asked for, of the form agreed upon."""
+    """Add a holder's part to its rows of the totals, if it is the one of its turn, of the form agreed upon."""
     check_session(opened, holder, masked.session)
+    number, totals = rows[masked.turn]
     expected = [(total.dtype, total.shape) for total in totals]
     if masked.binding != opened.binding or masked.part != number:
         raise InvalidMessageError("a part of a masked input that was not asked for", culprits=[holder])
     if [(words.dtype, words.shape) for words in masked.vectors] != expected:
         raise InvalidMessageError("a masked input of another length", culprits=[holder])
+    added.add(holder)
     add_words(totals, masked.vectors)
 
 
@@ -146,11 +171,12 @@ async def send_parts(
         If the coordinator asks for a part that there is not.
     """
     coordinator, vectors = opened.roster.coordinator, (masked.flag, *masked.vectors)
-    number = turn = 0
+    begin = turn = 0
     while True:
-        part = part_of(masked, turn, number, words_of(vectors, parts[number]))
-        channel.send(coordinator, part if len(parts) > 1 else masked)
-        turn += 1
+        for number in _asked(parts, begin):
+            part = part_of(masked, turn, number, words_of(vectors, parts[number]))
+            channel.send(coordinator, part if len(parts) > 1 else masked)
+            turn += 1
         told: dict[PartyId, PartWanted | Survivors | Finished] = await channel.gather(
             (PartWanted, Survivors, Finished), senders=(coordinator,), turn=turn
         )
@@ -160,7 +186,7 @@ async def send_parts(
         check_session(opened, coordinator, answer.session)
         if answer.part >= len(parts) or len(parts) == 1:
             raise InvalidMessageError("a part is asked for that there is not", culprits=[coordinator])
-        number = answer.part
+        begin = answer.part
 
 
 def part_of(masked: MaskedInput, turn: int, number: int, words: tuple[Words, ...]) -> MaskedPart:

@@ -73,7 +73,7 @@ from .invitation import Opened, Opening
 from .key_agreement import KEY_BYTES, SessionKeys
 from .limbs import Limbs, Words
 from .masking_epoch import Dealings, Epoch, check_session, terms
-from .masking_parts import add_parts, cut, empty_parts, send_parts
+from .masking_parts import add_parts, cut, empty_parts, n_requests, send_parts
 from .masking_set_up import ANSWER_SECONDS, gather_dealings, gathered, join_epoch, received
 from .masking_steps import (
     agreeing,
@@ -314,7 +314,7 @@ class PairwiseMasking(Protocol[MaskingMemory]):
         if self.mode == "resilient" and self.active:
             codes = np.zeros((n_holders, KEY_BYTES), dtype=np.uint8)
             frames.append(SurvivorCodes(session=session, codes=codes))
-        n_messages = {1: 4, 2: 6, 3: 8}[len(frames)] + 2 * (len(parts) - 1)
+        n_messages = {1: 4, 2: 6, 3: 8}[len(frames)] + 2 * n_requests(cut(encodings))
         if len(parts) > 1:
             frames[:1] = parts
         return Cost(n_messages, sum(encode(frame).size for frame in frames))

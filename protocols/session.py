@@ -7,7 +7,7 @@ here, once:
 - a slot is (kind of message, sender), with the turn if the kind has one, and holds one message; an identical
   repeat is ignored, a different one is an `EquivocationError`; of a message that a role has folded into something
   else, the slot keeps the digest;
-- a message from outside the session's parties, of a kind that its sender has no part in, or more than one turn
+- a message from outside the session's parties, of a kind that its sender has no part in, or more than a few turns
   ahead, is refused before it reaches the role; messages for a later wait keep in their slots, so the inbox is bounded;
 - whoever is lost, or ends the session, is noticed by every wait that needs it;
 - when a role fails, the others are told at once, with a reason from a fixed list.
@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from ..serialization.codec import digest
 from ..serialization.schema import Message
 from ..serialization.session_messages import Abort
-from .channel import Channel, Role, Wait, Work
+from .channel import TURNS_AHEAD, Channel, Role, Wait, Work
 from .errors import (
     AbortedError,
     DropoutError,
@@ -154,22 +155,24 @@ class Session(Generic[R]):
             reason = message.reason if message.reason.isprintable() else "for a reason that cannot be shown"
             return self.peer_lost(sender, now, reason=reason)
         kind, turn = type(message), getattr(message, "turn", 0)
-        problem = "a message ahead of its turn" if turn > self._turn + 1 else ""
+        problem = "a message ahead of its turn" if turn > self._turn + TURNS_AHEAD else ""
         if kind not in self._accepts[sender]:
             problem = "a kind of message it has no part in"
         if problem:
             return self._fail_with(UnexpectedMessageError(problem, culprits=[sender]))
         slot = kind, sender, turn
+        is_new = slot not in self._slots
         kept = self._slots.setdefault(slot, message)
         if kept != (digest(message) if isinstance(kept, bytes) else message):
             return self._fail_with(EquivocationError("two different messages in one slot", culprits=[sender]))
         wait = self.waiting_for
-        if wait is not None and sender in self._awaited and slot in _slots_of(wait, sender):
-            del self._awaited[sender]
+        if wait is not None and is_new and sender in self._awaited and slot in _slots_of(wait, sender):
             try:
-                self._hand_over(wait, {sender: message})
+                self._hand_over(wait, sender, message)
             except Exception as error:  # noqa: BLE001 - the role's own, and thrown into it
                 return self._resume(now, error=error)
+            if len(self._found(wait, sender)) == wait.n_turns:
+                del self._awaited[sender]
         return self._advance(now)
 
     def refuse(self, sender: PartyId, problem: str) -> Step:
@@ -218,19 +221,23 @@ class Session(Generic[R]):
 
     # Inside
 
-    def _hand_over(self, wait: Wait, answers: Mapping[PartyId, Message | bytes]) -> None:
+    def _hand_over(self, wait: Wait, sender: PartyId, message: Message | bytes) -> None:
         """Let the role take in what has come, if it does so message by message, and drop it."""
-        for sender, message in answers.items():
-            if isinstance(message, bytes):
-                raise MisuseError("a message that was folded into something is gone: await it once")
-            if wait.take is not None:
-                self._slots[type(message), sender, getattr(message, "turn", 0)] = digest(message)
-                wait.take(sender, message)
+        if isinstance(message, bytes):
+            raise MisuseError("a message that was folded into something is gone: await it once")
+        if wait.take is not None:
+            self._slots[type(message), sender, getattr(message, "turn", 0)] = digest(message)
+            wait.take(sender, message)
+
+    def _found(self, wait: Wait, sender: PartyId) -> list[Message | bytes]:
+        """Return what has come from a sender, or the digest of what was handed over; of several kinds, the first."""
+        slots = (slot for slot in _slots_of(wait, sender) if slot in self._slots)
+        return [self._slots[slot] for slot in islice(slots, wait.n_turns)]
 
     def _answers(self, wait: Wait) -> dict[PartyId, Message | bytes]:
-        """Return what has come for a wait, or the digest of what was handed over; of several kinds, the first."""
-        slots = ((sender, slot) for sender in wait.senders for slot in reversed(_slots_of(wait, sender)))
-        return {sender: self._slots[slot] for sender, slot in slots if slot in self._slots}
+        """Return what has come from those who have sent all that a wait is for."""
+        found = ((sender, self._found(wait, sender)) for sender in wait.senders)
+        return {sender: messages[0] for sender, messages in found if len(messages) == wait.n_turns}
 
     def _advance(self, now: float) -> Step:
         """End the present wait if it can end, successfully or not."""
@@ -284,12 +291,14 @@ class Session(Generic[R]):
             return Step(self._take_queued(), wanted)
         if not isinstance(wanted, Wait):
             return self._resume(now, error=MisuseError("a role awaits nothing but its channel"))
-        self.waiting_for, self._turn = wanted, max(wanted.turn, self._turn)
-        answered = self._answers(wanted)
+        self.waiting_for, self._turn = wanted, max(wanted.turn + wanted.n_turns - 1, self._turn)
         try:
-            self._hand_over(wanted, answered)
+            for sender in wanted.senders:
+                for message in self._found(wanted, sender):
+                    self._hand_over(wanted, sender, message)
         except Exception as failure:  # noqa: BLE001 - the role's own, and thrown into it
             return self._resume(now, error=failure)
+        answered = self._answers(wanted)
         self._awaited = dict.fromkeys(sender for sender in wanted.senders if sender not in answered)
         self._wait_ends = None if wanted.within is None else now + wanted.within
         sent = self._take_queued()
@@ -316,7 +325,9 @@ class Session(Generic[R]):
 
 
 def _slots_of(wait: Wait, sender: PartyId) -> list[Slot]:
-    """Return where a wait finds what a sender has sent, one slot a kind."""
+    """Return where a wait finds what a sender has sent: a slot a kind, and a turn."""
+    if wait.n_turns > 1:
+        return [(kind, sender, wait.turn + turn) for kind in wait.kinds for turn in range(wait.n_turns)]
     return [(kind, sender, wait.turn if hasattr(kind, "turn") else 0) for kind in wait.kinds]
 
 

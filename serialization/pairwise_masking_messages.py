@@ -115,19 +115,17 @@ class MaskedPart(Message):
 
     session: Annotated[bytes, Size(32)]
     binding: Annotated[bytes, Size(32)]
-    turn: Annotated[
-        int, Between(0, 2**63 - 1)
-    ]  # of the `PartWanted` that it answers; the first is not asked for
+    turn: Annotated[int, Between(0, 2**63 - 1)]  # parts sent so far, also those sent again
     part: Annotated[int, Between(0, 2**63 - 1)]
     vectors: tuple[NDArray[Any], ...]  # consecutive words of y_u, of the flag first
 
 
 @message("PartWanted", version=1, public=True)
 class PartWanted(Message):
-    """Which part is to come next: the first again if a holder was lost in the middle."""
+    """From which part on the next few are to come: the first again if a holder was lost in the middle."""
 
     session: Annotated[bytes, Size(32)]
-    turn: Annotated[int, Between(1, 2**63 - 1)]
+    turn: Annotated[int, Between(1, 2**63 - 1)]  # of the first of them
     part: Annotated[int, Between(0, 2**63 - 1)]
 
 
