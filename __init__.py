@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from .serialization.encoding_parameters import AutoRange as AutoRange
     from .serialization.encoding_parameters import ExactFloat as ExactFloat
     from .serialization.encoding_parameters import FixedPoint as FixedPoint
+    from .serialization.encoding_parameters import FixedPointMean as FixedPointMean
     from .serialization.encoding_parameters import Quantized as Quantized
     from .serialization.errors import DecodeError as DecodeError
     from .serialization.errors import EncodeError as EncodeError
@@ -124,7 +125,13 @@ _MODULES = {
     "records.model_card": ("Release",),
     "records.policy": ("Policy",),
     "records.signing": ("SigningKey",),
-    "serialization.encoding_parameters": ("AutoRange", "ExactFloat", "FixedPoint", "Quantized"),
+    "serialization.encoding_parameters": (
+        "AutoRange",
+        "ExactFloat",
+        "FixedPoint",
+        "FixedPointMean",
+        "Quantized",
+    ),
     "serialization.errors": ("DecodeError", "EncodeError", "SerializationError", "TacitError"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..privacy.guarantee import Privacy
 from ..privacy.noised_sum import NoisedSum
-from ..serialization.encoding_parameters import FixedPoint
+from ..serialization.encoding_parameters import FixedPointMean
 from ..serialization.session_messages import ArraySpecification, Query
 from .definition import Definition, State, fingerprint
 from .errors import ModelError
@@ -34,7 +34,7 @@ from .neural_network_rows import FrameColumns, rows_of
 from .private_network import PrivateHolder, noised_training
 from .private_training import PrivateRounds
 from .total import Arrays, Total
-from .training import Aggregation, Recipe, Score, TrainingState
+from .training import LARGEST_CHANGE, LARGEST_GRADIENT, Aggregation, Recipe, Score, TrainingState
 from .training_optimizers import ServerOptimizer, description_of, server_optimizer_of
 from .training_rounds import HELD_OUT, Rounds, Trained
 
@@ -86,10 +86,10 @@ class NeuralNetwork:
         Buffers in floating point, such as a batch norm's running statistics, are statistics of the rows: they are
         averaged like the parameters, in the open within the secure sum, or the module is refused. Buffers of
         integers (``num_batches_tracked``) are not summed: each round starts from those of `module`.
-    bound : float
-        Largest change of a parameter in a round (under "fedsgd", largest gradient) that counts in full; what is
-        beyond is clipped at the holder, and how many values were is summed and told. It also sets the grid of
-        `default_encoding`.
+    bound : float, optional
+        Largest change of a parameter in a round (under "fedsgd", largest gradient) that counts in full; by default 8
+        (64). What is beyond is clipped at the holder, and how many values were is summed and told. It also sets the
+        grid of `default_encoding`: a bound of up to 64 on changes of parameters in float32 is 2^30 units, others 2^48.
 
     Raises
     ------
@@ -133,7 +133,7 @@ class NeuralNetwork:
         validation: float | None = None,
         early_stop: int | None = None,
         buffers: Literal["average", "refuse"] = "average",
-        bound: float = 64.0,
+        bound: float | None = None,
     ) -> None:
         self._recipe = Recipe(
             aggregation=aggregation,
@@ -147,7 +147,9 @@ class NeuralNetwork:
             seed=seed,
             validation=validation,
             early_stop=early_stop,
-            bound=bound,
+            bound=(LARGEST_GRADIENT if aggregation == "fedsgd" else LARGEST_CHANGE)
+            if bound is None
+            else bound,
         )
         self._loss = Loss(loss)
         self._server_optimizer = server_optimizer_of(server_optimizer)
@@ -243,9 +245,9 @@ class NeuralNetwork:
         return self._recipe.rounds + 2 if self.noised is None else self.noised.rounds
 
     @property
-    def default_encoding(self) -> FixedPoint:
+    def default_encoding(self) -> FixedPointMean:
         """A grid that holds every contribution, clipped as it is at the bound, for up to 32,767 holders."""
-        return self._recipe.encoding()
+        return self._recipe.encoding(self._layout.dtype)
 
     def specifications(self) -> tuple[ArraySpecification, ...]:
         """Return the arrays of a round's sum."""

@@ -1,8 +1,9 @@
 """What training a network over holders needs besides torch: the recipe, what is measured, where a training stands.
 
 Holders weigh by n / unit, where the unit, a power of two, is no smaller than the number of all rows: scaling by it
-is exact, and a weighted change is never larger than the change itself, so one declared bound holds for any number of
-rows. Losses travel as integers of 2^-32, whatever the encoding of the change.
+is exact, and the weights of all holders together are at most 1. So one declared bound holds for every holder's weighted
+change, and for their sum, for any number of rows and holders. Losses travel as integers of 2^-32, whatever the
+encoding of the change.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..serialization.encoding_parameters import FixedPoint
+from ..serialization.encoding_parameters import FixedPoint, FixedPointMean
 from .definition import State
 from .errors import ModelError
 
 Vector: TypeAlias = NDArray[np.floating[Any]]
 Aggregation: TypeAlias = Literal["fedavg", "fedsgd", "fedprox"]
 
+LARGEST_CHANGE, LARGEST_GRADIENT = 8.0, 64.0  # of a parameter in a round, where nothing else is said
 BUFFER_BOUND = 2.0**20  # of the change of a buffer in a round: variances are larger than weights
 LARGEST_LOSS = 2.0**20  # of a row, on the average; a larger one counts as this
 LOSS_BITS = 32
-_WORD_BITS = 48  # of one contribution at its bound: leaves room for 2^15 - 1 holders
+_GRID_BITS = 48  # of a value at its bound: leaves room for 2^15 - 1 holders
+_SHORT_GRID_BITS = 30  # in words of 32 bits, with room for what is rounded up
+_SHORT_BOUND = 64.0  # up to which such words resolve 2^-24, what float32 does at 1
 _BOUNDS = (2.0**-20, 2.0**40)
 
 
@@ -94,10 +98,18 @@ class Recipe:
                 "options, and choose a server_optimizer"
             )
 
-    def encoding(self) -> FixedPoint:
-        """Return a grid for the sums that the bound on changes allows: 2^48 units, among up to 32,767 holders."""
-        bounds = {"": self.bound, "buffers": BUFFER_BOUND}
-        return FixedPoint(bounds, {name: _fraction_bits(bound) for name, bound in bounds.items()})
+    def encoding(self, dtype: np.dtype[Any]) -> FixedPointMean:
+        """Return a grid for the sums that the bounds allow, among up to 32,767 holders, by the network's precision.
+
+        Bounds are 2^48 units. That on changes of parameters in float32 is 2^30, so that they go in words of 32 bits,
+        as long as that resolves 2^-24. A gradient has 2^48 in any case: small ones may move the network as much.
+        """
+        is_short = dtype == np.float32 and self.aggregation != "fedsgd" and self.bound <= _SHORT_BOUND
+        update = _fraction_bits(self.bound, _SHORT_GRID_BITS if is_short else _GRID_BITS)
+        buffers = _fraction_bits(BUFFER_BOUND, _GRID_BITS)
+        return FixedPointMean(
+            FixedPoint({"": self.bound, "buffers": BUFFER_BOUND}, {"": update, "buffers": buffers})
+        )
 
     def generator(self, *number: int) -> np.random.Generator:
         """Return the source of the public randomness of a round and an epoch, the same at every holder."""
@@ -108,9 +120,9 @@ class Recipe:
         return int(self.generator(number).integers(2**62))
 
 
-def _fraction_bits(bound: float) -> int:
+def _fraction_bits(bound: float, grid_bits: int) -> int:
     mantissa, exponent = math.frexp(bound)
-    return _WORD_BITS - (exponent if mantissa > 0.5 else exponent - 1)
+    return grid_bits - (exponent if mantissa > 0.5 else exponent - 1)
 
 
 def _is_whole(value: Any) -> bool:

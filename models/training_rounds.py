@@ -26,6 +26,9 @@ from .training_optimizers import ServerOptimizer
 
 START, ROUND, EVALUATE = "start", "round", "evaluate"
 HELD_OUT = "validation_"  # prefix of the arrays that tell of the rows held out
+MOST_WEIGHT = (
+    1.9  # of all holders together: up to 2 a total beyond the bound is refused, and not taken for another
+)
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,11 @@ class Rounds:
     def _moved(self, state: TrainingState, sums: Arrays) -> TrainingState:
         """Take a step: the averaged change through the server's optimizer, and the averaged buffers."""
         rows, number = int(sums["rows"]), state.iteration + 1
+        if rows > MOST_WEIGHT * 2**state.exponent:
+            raise ModelError(
+                f"in round {number} the holders had {rows:,} rows, many more than when the training began: begin it "
+                "anew, with all holders there (resume=False)"
+            )
         scale = math.ldexp(1.0, state.exponent) / rows if rows else 0.0
         rate = -self.recipe.learning_rate if self.recipe.aggregation == "fedsgd" else 1.0
         step, memory = self.optimizer.step(sums["update"] * (rate * scale), state.memory)
@@ -145,6 +153,7 @@ class Rounds:
             value=loss,
             memory=memory,
             records=(*state.records, record),
+            exponent=max(state.exponent, unit_exponent(rows)),
         )
 
     def _judged(self, state: TrainingState, sums: Arrays) -> TrainingState:

@@ -12,6 +12,7 @@ encoding       unit of the integer         bound R of one contribution        li
 integers       1                           the dtype's largest magnitude      1, 64 bit: 2
 ExactFloat     2^-1074 (float32: 2^-149)   largest finite number / unit       34 (float32: 5)
 FixedPoint     2^-fraction_bits            round(bound · 2^fraction_bits)     1
+FixedPointMean as FixedPoint               as FixedPoint                      1
 Quantized      clip / (2^(bits−1) − 1)     2^(bits−1) − 1, or the size        1
 =============  ==========================  =================================  ================
 
@@ -83,7 +84,7 @@ class ArrayEncoding(ABC):
     bound : int
         R: every holder's integers satisfy |v| ≤ R.
     n_contributions : int
-        Holders of the roster (not the survivors); |total| ≤ n_contributions · R.
+        Holders of the roster (not the survivors).
     """
 
     name: str
@@ -103,9 +104,14 @@ class ArrayEncoding(ABC):
         return (MAX_CONTRIBUTIONS * self.bound).bit_length() // 64 + 1
 
     @property
+    def largest_total(self) -> int:
+        """Largest magnitude of a total: n_contributions · R."""
+        return self.n_contributions * self.bound
+
+    @property
     def word_bits(self) -> int:
         """Bits of a word: the narrowest of 32 and 64·limbs that holds every total, with its sign."""
-        return 32 if self.n_contributions * self.bound <= 2**31 - 1 else 64 * self.limbs
+        return 32 if self.largest_total <= 2**31 - 1 else 64 * self.limbs
 
     @property
     def word_dtype(self) -> np.dtype[Any]:
@@ -260,9 +266,8 @@ class ArrayEncoding(ABC):
                 f"the total of array {self.name!r} at flat index {start + int(np.argmax(bad))} {problem}"
             )
 
-    def _refuse_impossible(self, words: NDArray[np.int64], start: int, bound: int) -> None:
-        """Refuse totals that no n_contributions integers up to `bound` sum to."""
-        largest = self.n_contributions * bound
+    def _refuse_impossible(self, words: NDArray[np.int64], start: int, largest: int) -> None:
+        """Refuse totals that contributions in range do not sum to."""
         self._refuse_total(
             ~((words <= largest) & (words >= -largest)),
             start,
@@ -291,7 +296,7 @@ class IntegerArray(ArrayEncoding):
         limits = np.iinfo(dtype)
         too_large = (words < limits.min) | (words > limits.max)
         if total.shape[1] == 1:
-            self._refuse_impossible(low.view(np.int64), start, self.bound)
+            self._refuse_impossible(low.view(np.int64), start, self.largest_total)
         else:
             extension = (words >> 63).astype(np.uint64) if dtype.kind == "i" else np.zeros_like(low)
             too_large |= (total[:, 1:] != extension[:, None]).any(axis=1)

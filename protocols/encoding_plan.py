@@ -8,6 +8,7 @@ in silence. The plan is public; nobody learns anything of a value.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -20,6 +21,7 @@ from ..serialization.encoding_parameters import (
     AutoRange,
     EncodingParameters,
     FixedPoint,
+    FixedPointMean,
     Integers,
     Quantized,
 )
@@ -43,7 +45,7 @@ def plan(
 
     Parameters
     ----------
-    encoding : ExactFloat, FixedPoint, Quantized, Integers or None
+    encoding : ExactFloat, FixedPoint, FixedPointMean, Quantized, Integers or None
         For the float arrays; None is ExactFloat for up to DEFAULT_EXACT_VALUES floats in all.
         Integer arrays always go as integers.
     specifications : sequence of (name, dtype, shape)
@@ -118,6 +120,9 @@ def _plan_array(
     """Return the encoding of one array."""
     if dtype.kind == "f" and isinstance(encoding, FixedPoint):
         return _plan_fixed_point(encoding, name, dtype, shape, n_contributions)
+    if dtype.kind == "f" and isinstance(encoding, FixedPointMean):
+        array = _plan_fixed_point(encoding.grid, name, dtype, shape, n_contributions)
+        return dataclasses.replace(array, is_mean=True)
     if dtype.kind == "f" and isinstance(encoding, AutoRange):
         return RangeArray(
             name=name, dtype=dtype, shape=shape, bound=LARGEST_WORD, n_contributions=n_contributions

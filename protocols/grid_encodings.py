@@ -51,15 +51,24 @@ class FixedPointArray(ArrayEncoding):
     limit : float
         B: every value satisfies |v| ≤ B; `bound` is round(B · 2^fraction_bits).
     fraction_bits : int
+    is_mean : bool
+        Whether the values are multiplied by weights that together are at most 1.
     """
 
     limit: float
     fraction_bits: int
+    is_mean: bool = False
 
     @property
     def limbs(self) -> int:
         """One: the plan has proven that the total fits a signed word."""
         return 1
+
+    @property
+    def largest_total(self) -> int:
+        """Largest magnitude of a total; of a mean R, and what weighing in float32 and the grid may round up."""
+        total = super().largest_total
+        return min(total, self.bound + (self.bound >> 20) + self.n_contributions) if self.is_mean else total
 
     def _to_limbs(self, values: NDArray[Any], random_bytes: RandomBytes | None) -> Limbs:
         words = np.empty(len(values), dtype=np.int64)
@@ -79,8 +88,8 @@ class FixedPointArray(ArrayEncoding):
 
     def _from_limbs(self, total: Limbs, start: int) -> NDArray[Any]:
         words = total[:, 0].view(np.int64)
-        self._refuse_impossible(words, start, self.bound)
-        if self.dtype == np.float32 and self.n_contributions * self.bound > LARGEST_WHOLE_DOUBLE:
+        self._refuse_impossible(words, start, self.largest_total)
+        if self.dtype == np.float32 and self.largest_total > LARGEST_WHOLE_DOUBLE:
             return nearest_floats(total, -self.fraction_bits, self.dtype)
         # To float64, the conversion rounds; to float32, the cast, after an exact conversion. The scaling is
         # exact, since the unit is no finer than 2^-1074.
@@ -166,7 +175,7 @@ class QuantizedArray(ArrayEncoding):
 
     def _from_limbs(self, total: Limbs, start: int) -> NDArray[Any]:
         words = total[:, 0].view(np.int64)
-        self._refuse_impossible(words, start, self.levels)
+        self._refuse_impossible(words, start, self.n_contributions * self.levels)
         return _as_dtype(words / self.scale, self.dtype)
 
 

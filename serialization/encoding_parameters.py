@@ -105,6 +105,31 @@ class FixedPoint(Message):
         return f"FixedPoint(bound={_shown(self.bound)}, fraction_bits={_shown(self.fraction_bits)})"
 
 
+@message("FixedPointMean", version=1)
+class FixedPointMean(Message):
+    """Weighted means on the grid of a `FixedPoint`: no total exceeds the bound, however many holders there are.
+
+    Holders contribute values within the bound times weights that together are at most 1. So a word needs room for
+    one value at the bound, not for one of every holder: bounds up to 2^(30 − fraction_bits) go in words of 32 bits
+    under pairwise masks and additive shares. **That the weights are at most 1 is for whoever asks to check**, by
+    their sum: beyond the bound a total is refused, far beyond it is wrong.
+
+    Parameters
+    ----------
+    grid : FixedPoint
+
+    Examples
+    --------
+    >>> FixedPointMean(FixedPoint(8.0, fraction_bits=27))
+    FixedPointMean(FixedPoint(bound=8.0, fraction_bits=27))
+    """
+
+    grid: FixedPoint
+
+    def __repr__(self) -> str:
+        return f"FixedPointMean({self.grid!r})"
+
+
 @message("AutoRange", version=1)
 class AutoRange(Message):
     """`FixedPoint` with bounds that nobody has to know: a secure maximum over exponents comes first.
@@ -164,7 +189,7 @@ class Quantized(Message):
         return f"Quantized(bits={self.bits}, clip={_shown(self.clip)})"
 
 
-EncodingParameters: TypeAlias = AutoRange | ExactFloat | FixedPoint | Integers | Quantized
+EncodingParameters: TypeAlias = AutoRange | ExactFloat | FixedPoint | FixedPointMean | Integers | Quantized
 
 
 def _check_grid(bound: float, fraction_bits: int, name: str) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -150,6 +151,23 @@ def test_quantized_changes_train_as_well() -> None:
     model = classifier(rounds=20, batch_size=8)
     _, fit = run(model, encoded(model, datasets, Quantized(16, clip=1.0)))
     assert abs(fit.loss - trained(model, datasets).loss) < 1e-3
+
+
+def test_a_training_goes_on_over_somewhat_more_rows_than_it_began_with() -> None:
+    model, few, more = classifier(), holders(20, 12), holders(20, 12, 28)
+    states, _ = run(model, pooled(model, few))
+    assert [state.exponent for state in states] == [5, 5, 5, 5]
+    later, fit = run(model, pooled(model, more), states[1])
+    assert [state.exponent for state in later] == [6, 6]
+    ahead = replace(states[1], exponent=6)  # by powers of two, weights scale without rounding
+    assert np.array_equal(flat(fit.network()), flat(run(model, pooled(model, more), ahead)[1].network()))
+
+
+def test_a_training_over_many_more_rows_than_it_began_with_is_refused() -> None:
+    model = classifier()
+    states, _ = run(model, pooled(model, holders(20, 12)))
+    with pytest.raises(ModelError, match="in round 2 the holders had 61 rows, many more than"):
+        run(model, pooled(model, holders(20, 12, 29)), states[1])
 
 
 def test_contributions_beyond_the_bound_are_clipped_and_counted_never_refused() -> None:

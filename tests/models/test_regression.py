@@ -146,7 +146,9 @@ def compared(fit: GLMFit, other: Any) -> None:
 def of_statsmodels(response: str, family: Any, **options: Any) -> Any:
     model = smf.glm(f"{response} ~ x + z + g", ALL, family=family, **options)
     start = np.zeros(model.exog.shape[1])
-    start[0] = family.link(model.endog.mean())  # its own start is none for binomial responses with the link log
+    start[0] = family.link(
+        model.endog.mean()
+    )  # its own start is none for binomial responses with the link log
     return model.fit(start, tol=1e-14, tol_criterion="params", maxiter=300)
 
 

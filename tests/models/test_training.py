@@ -76,14 +76,37 @@ def test_a_recipe_that_does_not_go_together_is_refused(changes: dict[str, Any], 
 
 @settings(deadline=None, derandomize=True, max_examples=50)
 @given(st.floats(2.0**-19, 2.0**39))
-def test_the_default_grid_holds_32767_holders_at_the_bound(bound: float) -> None:
-    chosen = recipe(bound=bound)
-    specifications = [("update", "float32", (3,)), ("buffers", "float32", (3,))]
-    update, buffers = plan(chosen.encoding(), specifications, 32_767)
-    for encoding, largest in ((update, chosen.bound), (buffers, 2.0**20)):
-        at_bound = np.full(3, largest, dtype=np.float32)
-        assert 2**47 <= encoding.bound <= 2**48
+@pytest.mark.parametrize(
+    ("aggregation", "dtype", "is_short"),
+    [("fedavg", "float32", True), ("fedavg", "float64", False), ("fedsgd", "float32", False)],
+)
+def test_the_default_grid_holds_32767_holders_at_the_bound(
+    aggregation: str, dtype: str, is_short: bool, bound: float
+) -> None:
+    chosen = recipe(bound=bound, aggregation=aggregation)
+    is_short &= chosen.bound <= 64
+    specifications = [("update", dtype, (3,)), ("buffers", dtype, (3,))]
+    update, buffers = plan(chosen.encoding(np.dtype(dtype)), specifications, 32_767)
+    assert (update.word_bits, buffers.word_bits) == (32 if is_short else 64, 64)
+    for encoding, largest, grid_bits in (
+        (update, chosen.bound, 30 if is_short else 48),
+        (buffers, 2.0**20, 48),
+    ):
+        at_bound = np.full(3, largest, dtype=dtype)
+        assert 2 ** (grid_bits - 1) <= encoding.bound <= 2**grid_bits
         np.testing.assert_array_equal(encoding.decode(encoding.encode(at_bound)), at_bound)
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(st.floats(2.0**-19, 2.0**7), st.lists(st.integers(1, 10**6), min_size=1, max_size=9))
+def test_the_mean_of_changes_at_the_bound_fits_its_words(bound: float, rows: list[int]) -> None:
+    chosen, exponent = recipe(bound=bound), unit_exponent(sum(rows))
+    (update,) = plan(chosen.encoding(np.dtype(np.float32)), [("update", "float32", (1,))], len(rows))
+    at_bound = np.array([chosen.bound], dtype=np.float32)
+    weighted = [at_bound * np.float32(math.ldexp(n, -exponent)) for n in rows]
+    total = sum((update.to_words(update.encode(values)) for values in weighted), np.zeros(1, np.uint32))
+    expected = chosen.bound * math.ldexp(sum(rows), -exponent)
+    np.testing.assert_allclose(update.decode(np.asarray(total)), [expected], rtol=1e-6)
 
 
 # Weights and losses.

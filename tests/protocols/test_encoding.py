@@ -24,6 +24,7 @@ from tacit.serialization.encoding_parameters import (
     EncodingParameters,
     ExactFloat,
     FixedPoint,
+    FixedPointMean,
     Integers,
     Quantized,
 )
@@ -347,6 +348,34 @@ def test_a_total_that_no_contributions_reach_is_refused() -> None:
     for impossible in (49, -49, -(2**63)):
         with pytest.raises(RangeError, match="flat index 1"):
             encoding.decode(integers_to_limbs([0, impossible], 1))
+
+
+def test_words_of_a_mean_have_room_for_one_value_at_the_bound_whatever_the_number_of_holders() -> None:
+    grid = FixedPoint(8.0, fraction_bits=27)
+    for n in (1, 3, 2**20):
+        mean = encoding_for(np.zeros(1, np.float32), n, FixedPointMean(grid))
+        assert mean.word_bits == 32
+        assert 2**30 <= mean.largest_total < 1.01 * 2**30
+    assert encoding_for(np.zeros(1, np.float32), 3, grid).word_bits == 64
+    assert encoding_for(np.zeros(1), 3, FixedPointMean(FixedPoint(8.0, fraction_bits=28))).word_bits == 64
+
+
+def test_a_mean_has_the_bits_of_the_same_grid_without_that_promise() -> None:
+    values = [np.linspace(-0.8, 0.8, 7) * place / 5 for place in range(10)]
+    grid = FixedPoint(8.0, fraction_bits=27)
+    mean, without = (encoding_for(values[0], 10, encoding) for encoding in (FixedPointMean(grid), grid))
+    words = sum((mean.to_words(mean.encode(array)) for array in values), np.zeros(7, np.uint32))
+    assert np.array_equal(mean.decode(np.asarray(words)), without.decode(total_of(without, values)))
+
+
+def test_a_mean_of_weights_up_to_nearly_two_beyond_the_bound_is_refused_and_never_wraps() -> None:
+    mean = encoding_for(np.zeros(1, np.float32), 2, FixedPointMean(FixedPoint(8.0, fraction_bits=27)))
+    for weight in (1.01, 1.5, 1.99):
+        for sign in (1, -1):
+            share = np.array([sign * 8.0 * weight / 2], dtype=np.float32)
+            words = sum((mean.to_words(mean.encode(share)) for _ in range(2)), np.zeros(1, np.uint32))
+            with pytest.raises(RangeError, match="2 contributions"):
+                mean.decode(np.asarray(words))
 
 
 # Refusals at a holder

@@ -33,7 +33,14 @@ from tacit.serialization.additive_sharing_messages import (
 from tacit.serialization.codec import Frame, decode, digest, encode
 from tacit.serialization.convening_messages import Commission, Commissioned, Convened, ConvenedSum
 from tacit.serialization.deployment_messages import Presence
-from tacit.serialization.encoding_parameters import AutoRange, ExactFloat, FixedPoint, Integers, Quantized
+from tacit.serialization.encoding_parameters import (
+    AutoRange,
+    ExactFloat,
+    FixedPoint,
+    FixedPointMean,
+    Integers,
+    Quantized,
+)
 from tacit.serialization.errors import DecodeError
 from tacit.serialization.forms import BUFFER_BYTES
 from tacit.serialization.link_messages import Sealed
@@ -301,6 +308,7 @@ EXAMPLES: dict[str, Message] = {
     "FixedPoint_v1.by_name": FixedPoint(
         bound={"weights": 1.0, "bias": 100.0}, fraction_bits={"weights": 40, "bias": 20}
     ),
+    "FixedPointMean_v1": FixedPointMean(FixedPoint(bound=8.0, fraction_bits=27)),
     "AutoRange_v1": AutoRange(),
     "Quantized_v1": Quantized(bits=8, clip=2.5),
     "Quantized_v1.by_name": Quantized(bits=31, clip={"weights": 0.1, "Köln": 1e6}),
