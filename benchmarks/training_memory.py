@@ -46,7 +46,7 @@ def sections(*, quick: bool, say: Callable[[str], None]) -> Iterator[Section]:
         ),
         Figure("… at rest", "MB", before),
     )
-    remarks = (f"{ROUNDS} rounds under pairwise masking in the model's own encoding, words of 64 bits",)
+    remarks = (f"{ROUNDS} rounds under pairwise masking in the model's own encoding, words of 32 bits",)
     yield Section(f"Memory to train {n_parameters:,} parameters", "", figures, remarks)
 
 

@@ -139,7 +139,9 @@ class Rounds:
             )
         scale = math.ldexp(1.0, state.exponent) / rows if rows else 0.0
         rate = -self.recipe.learning_rate if self.recipe.aggregation == "fedsgd" else 1.0
-        step, memory = self.optimizer.step(sums["update"] * (rate * scale), state.memory)
+        change = sums["update"]
+        change *= rate * scale  # in place, as all that follows: a network may be large
+        step, memory = self.optimizer.step(change, state.memory)
         parameters: NDArray[Any] = np.add(state.parameters[: self.n_parameters], step, out=step)
         if "buffers" in sums:
             buffers = state.parameters[self.n_parameters :] + sums["buffers"] * scale
