@@ -1,13 +1,13 @@
 """A training over secure sums beside the same training with plain sums, in Flower, and in one place.
 
 The task is that of ``examples/network_digits.py``: ten holders with uneven shares of handwritten digits. It is trained
-by three recipes: the example's, a convolutional network with 30,634 parameters and four epochs a round; that of
+by three recipes: the example's, a convolutional network with 30,634 parameters and four epochs of Adam a round; that of
 McMahan et al. 2017, another with 188,810 and five; and a perceptron with 4,810 and one epoch, which a holder computes
 in 3 ms, so that a secure round of it is what the protocol takes. All protocols are compared by that one.
 
     secure     federation.fit(…): invitation, local training, encoding, masks, sealed links, total
     plain      bare Ray actors train by the same code and return arrays, another one adds them (`plain_training`)
-    Flower     FedAvgM in its simulation, under SecAgg+ and in the clear (`rival_flower_training`)
+    Flower     FedAvg in its simulation, under SecAgg+ and in the clear (`rival_flower_training`)
 
 Rounds are timed at the coordinator, from question to total, in short trainings that take turns: each is as many sums
 as an epoch of masks lasts, so the dealing of its secrets is in one of them. Flower trains by the example's recipe.
@@ -49,7 +49,7 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "network_digits.py"
 SCRIPT = Path(__file__).with_name("rival_flower_training.py")
 REQUIREMENTS = ("flwr[simulation]==1.41.0", "torch==2.13.0", "numpy")
 
-RECIPE = ("LEARNING_RATE", "LOCAL_EPOCHS", "BATCH_SIZE", "MOMENTUM")  # the example's, for Flower
+RECIPE = ("LEARNING_RATE", "LOCAL_EPOCHS", "BATCH_SIZE")  # the example's, for Flower
 PASSES = 2  # besides rounds: one at the start, one at the end
 SHORT = DEFAULT_EPOCH - PASSES  # rounds of a short training
 TOGETHER = 5  # holders in a process
