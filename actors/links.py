@@ -3,22 +3,25 @@
 Follows the Noise pattern KK message by message, with `protocols.key_agreement` as the source of keys: the
 first frame of a session is sealed under the coordinator's fresh key and both static keys (es, ss), every
 other one under all four exchanges; AES-256-GCM, one key a direction, the counter as nonce, the header as
-associated data. A retry resends identical bytes.
+associated data. Large arrays are under a key of their own, which is sealed so, with their hash (`long_frames`). A retry
+resends identical bytes.
 
 Who learns what: the relaying coordinator, the object store and the network see who sends how many bytes to
-whom, and ciphertext. In ring-Paillier this is essential: the coordinator holds the Paillier key and must not
-read a frame between two holders. An adversary that alters, injects or misroutes a frame is refused and
-changes nothing.
+whom, which of them are the same for several, and ciphertext. In ring-Paillier this is essential: the coordinator holds
+the Paillier key and must not read a frame between two holders. An adversary that alters, injects or misroutes a frame
+is refused and changes nothing, and so is a recipient that alters for another what both were sent.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import struct
+from weakref import ref
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from numpy.typing import NDArray
 
 from ..protocols.errors import InvalidMessageError
 from ..protocols.key_agreement import SessionKeys
@@ -28,7 +31,7 @@ from ..serialization.codec import Frame, decode, encode
 from ..serialization.errors import EncodeError
 from ..serialization.link_messages import Sealed
 from ..serialization.schema import Message
-from .long_frames import TAG_BYTES, LongFrame
+from .long_frames import OPENING_BYTES, TAG_BYTES, Content, LongFrame, open_content
 
 PURPOSE = "link"
 LARGEST_BYTES = 2**31 - 1 - TAG_BYTES  # that a cipher takes at once
@@ -45,7 +48,10 @@ class Links(Secret):
 
     def __init__(self, keys: SessionKeys) -> None:
         self._keys = keys
-        self._ciphers: dict[tuple[PartyId, PartyId, bool], tuple[AESGCM, bytes]] = {}
+        self._ciphers: dict[tuple[PartyId, PartyId, bool], AESGCM] = {}
+        self._last: tuple[ref[Message], ref[Content]] | None = (
+            None  # kept by whoever sends them, and no longer
+        )
 
     def seal(self, to: PartyId, message: Message) -> Frame:
         """Encrypt a message to one party; large arrays stay separate buffers.
@@ -55,35 +61,23 @@ class Links(Secret):
         EncodeError
             If the message cannot be a frame, or an array of it has 2 GiB or more, which no cipher takes at once.
         """
-        return self._seal(to, message, encode(message))
+        frame = self.seal_to_send(to, message)
+        return frame.whole() if isinstance(frame, LongFrame) else frame
 
     def seal_to_send(self, to: PartyId, message: Message) -> Frame | LongFrame:
         """Encrypt a message as `seal` does; large arrays only as they leave, piece by piece.
+
+        The same message to several parties, one after the other, has the same content in all frames.
 
         Raises
         ------
         EncodeError
             As `seal` does.
         """
-        inner = encode(message)
-        if not inner.buffers:
-            return self._seal(to, message, inner)
-        if max(buffer.nbytes for buffer in inner.buffers) > LARGEST_BYTES:
-            raise _too_large(message)
-        keys, empty = self._keys, self._empty(to)
-        about = _associated(empty, 1 + len(inner.buffers))
-        cipher, key = self._cipher(keys.me, to, empty.handshake, keys.ephemeral)
-        body = cipher.encrypt(_nonce(empty.counter, 0), inner.header, about)
-        # The header tells how long the buffers are; memory that nobody touches is none.
-        shut = tuple(np.empty(buffer.nbytes + TAG_BYTES, dtype=np.uint8) for buffer in inner.buffers)
-        header = encode(dataclasses.replace(empty, body=body, buffers=shut)).header
-        contents = [(_nonce(empty.counter, place), part) for place, part in enumerate(inner.buffers, start=1)]
-        return LongFrame(header, key, about, contents)
-
-    def _empty(self, to: PartyId) -> Sealed:
-        """Return what comes around the next frame to a party."""
-        keys = self._keys
-        return Sealed(
+        inner, keys = encode(message), self._keys
+        content = self._content_of(message, inner.buffers) if inner.buffers else None
+        opening, sizes = (content.opening, content.sizes) if content else (b"", ())
+        sealed = Sealed(
             session=keys.session,
             sender=keys.me,
             recipient=to,
@@ -91,22 +85,28 @@ class Links(Secret):
             counter=keys.take_counter(to),
             ephemeral=keys.ephemeral,
             body=b"",
-            buffers=(),
+            # The header tells how long the buffers are; memory that nobody touches is none.
+            buffers=tuple(np.empty(size, dtype=np.uint8) for size in sizes),
         )
-
-    def _seal(self, to: PartyId, message: Message, inner: Frame) -> Frame:
-        keys, empty = self._keys, self._empty(to)
-        parts: tuple[bytes | memoryview, ...] = (inner.header, *(buffer.data for buffer in inner.buffers))
-        about = _associated(empty, len(parts))
-        cipher, _ = self._cipher(keys.me, to, empty.handshake, keys.ephemeral)
+        cipher = self._cipher(keys.me, to, sealed.handshake, keys.ephemeral)
         try:
-            body, *buffers = (
-                cipher.encrypt(_nonce(empty.counter, place), part, about) for place, part in enumerate(parts)
-            )
+            body = cipher.encrypt(_nonce(sealed.counter), opening + inner.header, _associated(sealed))
         except OverflowError:
             raise _too_large(message) from None
-        shut = tuple(np.frombuffer(buffer, dtype=np.uint8) for buffer in buffers)
-        return encode(dataclasses.replace(empty, body=body, buffers=shut))
+        frame = encode(dataclasses.replace(sealed, body=body))
+        return LongFrame(frame.header, content) if content else frame
+
+    def _content_of(self, message: Message, buffers: tuple[NDArray[np.uint8], ...]) -> Content:
+        """Return the large arrays of a message as a content: that of the last one, while it is the same."""
+        last = self._last[1]() if self._last and self._last[0]() is message else None
+        if last is not None:
+            return last
+        if max(buffer.nbytes for buffer in buffers) > LARGEST_BYTES:
+            raise _too_large(message)
+        about = _about_content(self._keys.session, self._keys.me, len(buffers))
+        content = Content(self._keys.draw_key(), about, buffers)
+        self._last = ref(message), ref(content)
+        return content
 
     def open(self, sealed: Sealed) -> Message:
         """Decrypt a frame that was sealed for this party in this session.
@@ -125,23 +125,21 @@ class Links(Secret):
             raise InvalidMessageError("a frame longer than any that this session needs", suspects=[sender])
         if any(buffer.ndim != 1 for buffer in sealed.buffers):
             raise InvalidMessageError("a frame whose sealed buffers are not flat", suspects=[sender])
-        shut: tuple[bytes | memoryview, ...] = (sealed.body, *(buffer.data for buffer in sealed.buffers))
-        about = _associated(sealed, len(shut))
+        buffers: tuple[NDArray[np.uint8], ...] = ()
         try:
-            cipher, _ = self._cipher(sender, me, sealed.handshake, sealed.ephemeral)
-            parts = [
-                cipher.decrypt(_nonce(sealed.counter, place), part, about) for place, part in enumerate(shut)
-            ]
+            cipher = self._cipher(sender, me, sealed.handshake, sealed.ephemeral)
+            header = cipher.decrypt(_nonce(sealed.counter), sealed.body, _associated(sealed))
+            if sealed.buffers:
+                opening, header = header[:OPENING_BYTES], header[OPENING_BYTES:]
+                about = _about_content(sealed.session, sender, len(sealed.buffers))
+                buffers = open_content(opening, about, sealed.buffers)
         except (InvalidTag, OverflowError, struct.error):
             raise InvalidMessageError("a frame that its sender has not sealed", suspects=[sender]) from None
         self._keys.learn(sender, sealed.ephemeral)
-        buffers = tuple(np.frombuffer(part, dtype=np.uint8) for part in parts[1:])
-        return decode(Frame(parts[0], buffers))
+        return decode(Frame(header, buffers))
 
-    def _cipher(
-        self, sender: PartyId, recipient: PartyId, opening: bool, ephemeral: bytes
-    ) -> tuple[AESGCM, bytes]:
-        """Return the cipher of one direction, and its key; kept once the peer's fresh key is known."""
+    def _cipher(self, sender: PartyId, recipient: PartyId, opening: bool, ephemeral: bytes) -> AESGCM:
+        """Return the cipher of one direction; kept once the peer's fresh key is known."""
         kept = self._ciphers.get((sender, recipient, opening))
         if kept is not None and self._is_known(sender, ephemeral):
             return kept
@@ -151,7 +149,7 @@ class Links(Secret):
             key = self._keys.direction_key(sender, recipient, PURPOSE)
         else:
             key = self._keys.direction_key(sender, recipient, PURPOSE, ephemeral)
-        made = AESGCM(key), key
+        made = AESGCM(key)
         if self._is_known(sender, ephemeral):
             self._ciphers[sender, recipient, opening] = made
         return made
@@ -164,13 +162,19 @@ def _too_large(message: Message) -> EncodeError:
     return EncodeError(f"a {type(message).__name__} has an array of 2 GiB or more")
 
 
-def _associated(sealed: Sealed, n_parts: int) -> bytes:
-    """Return what the seal covers besides the content: all other fields, and how many parts there are."""
+def _associated(sealed: Sealed) -> bytes:
+    """Return what the seal covers besides the content: all other fields, and how many buffers there are."""
     texts = sealed.session, sealed.ephemeral, sealed.sender.encode(), sealed.recipient.encode()
-    numbers = struct.pack(">4IQ?I", *map(len, texts), sealed.counter, sealed.handshake, n_parts)
-    return b"".join((b"tacit sealed 1", numbers, *texts))
+    numbers = struct.pack(">4IQ?I", *map(len, texts), sealed.counter, sealed.handshake, len(sealed.buffers))
+    return b"".join((b"tacit sealed 2", numbers, *texts))
 
 
-def _nonce(counter: int, place: int) -> bytes:
-    """96 bits, never used twice under one key: the frame's counter, and the part's place in it."""
-    return struct.pack(">QI", counter, place)
+def _about_content(session: bytes, sender: PartyId, n_buffers: int) -> bytes:
+    """Return what the seal of large arrays covers besides them: no recipient, as there may be several."""
+    texts = session, sender.encode()
+    return b"".join((b"tacit content 1", struct.pack(">2II", *map(len, texts), n_buffers), *texts))
+
+
+def _nonce(counter: int) -> bytes:
+    """96 bits, never used twice under one key."""
+    return struct.pack(">QI", counter, 0)

@@ -5,9 +5,10 @@ processes that take turns, one call carries both ways. Frames for a process none
 of their own.
 
 Frames with large arrays go in pieces, always in calls of their own, which do not wait; each leaves once the last one
-has arrived, with pieces of as many frames as it may carry. What lies sealed at its sender is what a call carries,
-however long the frames and however many receive them. Arguments of a call below 100 KiB travel in it; Ray puts longer
-ones into memory that processes share, and that stays mapped.
+has arrived, with pieces of as many frames as it may carry. Parties of one process that are sent the same arrays get
+them once. What lies sealed at its sender is what a call carries, however long the frames and however many receive them.
+Arguments of a call below 100 KiB travel in it; Ray puts longer ones into memory that processes share, and that stays
+mapped.
 
 Where many parties share a process they get their frames together, and are soon done one after the other: what the first
 has to say waits, but not long, for the others, and one call brings it all. A call costs as much as a party's share in a
@@ -34,19 +35,19 @@ from ray.exceptions import ActorUnavailableError, RayError
 
 from ..protocols.party import PartyId
 from ..serialization.codec import Frame
-from .long_frames import Arriving, LongFrame
+from .long_frames import Arriving, Content, LongFrame
 
 RETRIES = 5
 FIRST_PAUSE = 0.05  # seconds; doubled at each retry
 WAITING_SECONDS = 10.0  # that a call waits for frames to take back
-SLICES = 4  # of long frames, that travel in a call: 256 KiB, three times which Ray takes at each end
+SLICES = 16  # of long frames, that travel in a call: 1 MiB, three times which Ray takes at each end
 GATHERING_SECONDS = 0.05  # that a frame waits for those of other parties of its process
 
 Posted: TypeAlias = tuple[PartyId, bytes]  # a frame without buffers
 Answer: TypeAlias = tuple[int, list[tuple[str, bytes]]]  # its number, and such frames
-# Of a long frame: its number, at which byte the piece begins, how many slices it has; bytes of each of the frame's
-# buffers; with the last piece, the recipient and the header.
-Piece: TypeAlias = tuple[int, int, int, tuple[int, ...], tuple[str, bytes] | None]
+# Of the content of long frames: its number, at which byte the piece begins, how many slices it has; bytes of each of
+# the sealed arrays; with the last piece, the recipients and headers of the frames.
+Piece: TypeAlias = tuple[int, int, int, tuple[int, ...], list[Posted]]
 
 
 class Underway:
@@ -81,23 +82,23 @@ class Underway:
 
 
 class _Leaving:
-    """A long frame on its way: how much of it has left, and what whoever sends it waits for."""
+    """A content on its way: its frames, how much of it has left, and what whoever sends them waits for."""
 
-    def __init__(self, to: PartyId, frame: LongFrame) -> None:
+    def __init__(self, content: Content) -> None:
+        self.content = content
+        self.frames: list[Posted] = []
         self.arrived: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.has_left = False
-        self._to = to
-        self._frame = frame
-        self._slices = frame.slices()
+        self._slices = content.slices()
         self._start = 0
 
     def cut(self, number: int, n_slices: int) -> tuple[Piece, list[NDArray[np.uint8]]]:
-        """Seal the next slices, at most so many, of the frame with this number."""
+        """Seal the next slices, at most so many, of the content, which is the one with this number."""
         start, slices = self._start, list(islice(self._slices, n_slices))
         self._start += sum(map(len, slices))
-        self.has_left = self._start == sum(self._frame.sizes)
-        ends = (self._to, self._frame.header) if self.has_left else None
-        return (number, start, len(slices), self._frame.sizes, ends), slices
+        self.has_left = self._start == sum(self.content.sizes)
+        ends = self.frames if self.has_left else []
+        return (number, start, len(slices), self.content.sizes, ends), slices
 
     def tell(self, has_arrived: bool) -> None:
         """Tell whoever waits."""
@@ -148,7 +149,7 @@ class Peer:
         self._unconfirmed: dict[int, list[Posted]] = {}  # answers by their numbers
         self._n_answers = 0
         self._arrived: list[int] = []  # answers of that process, to be confirmed
-        self._arriving: Arriving | None = None  # of its long frames, the one that is under way
+        self._arriving: Arriving | None = None  # of its long frames, the content that is under way
         self._n_begun = self._n_long = 0  # long frames from it, and to it
         self._has_called = False
         self._missed = False  # whether one of its answers may be lost, and it does not know
@@ -170,9 +171,16 @@ class Peer:
         return await asyncio.shield(sent)
 
     async def send_long(self, to: PartyId, frame: LongFrame) -> bool:
-        """Bring a long frame to a party as `send` does, in pieces; what waits meanwhile shares their calls."""
-        leaving = _Leaving(to, frame)
-        self._waiting_long.append(leaving)
+        """Bring a long frame to a party as `send` does, in pieces; what waits meanwhile shares their calls.
+
+        Of frames with the same content that wait, the content goes once.
+        """
+        waiting = (leaving for leaving in self._waiting_long if leaving.content is frame.content)
+        leaving = next(waiting, None)
+        if leaving is None:
+            leaving = _Leaving(frame.content)
+            self._waiting_long.append(leaving)
+        leaving.frames.append((to, frame.header))
         if self._sending_long is None or self._sending_long.done():
             self._sending_long = asyncio.get_running_loop().create_task(self._send_waiting())
         sending = self._sending_long
@@ -182,7 +190,7 @@ class Peer:
         return leaving.arrived.result()
 
     async def _send_waiting(self) -> None:
-        """Send the long frames that wait, in their order, a call after the other."""
+        """Send what waits of long frames, in its order, a call after the other."""
         leaving: _Leaving | None = None  # whose rest is to follow
         while leaving or self._waiting_long:
             handle, self._has_called = self.handle, True
@@ -204,8 +212,8 @@ class Peer:
             if leaving and not (has_arrived and is_there):
                 ended.append(leaving)
                 leaving = None
-            for frame in ended:  # that the last process is lost was told when the next one was met
-                frame.tell(has_arrived or not is_there)
+            for content in ended:  # that the last process is lost was told when the next one was met
+                content.tell(has_arrived or not is_there)
 
     async def _try(self, handle: Any, *arguments: Any) -> bool:
         """Bring pieces to a process, again if it is unclear whether they arrived; False if it is gone."""
@@ -227,7 +235,7 @@ class Peer:
     ) -> list[tuple[PartyId, Frame]]:
         """Take in pieces of its long frames; return the frames that are complete by them, and for whom they are.
 
-        What is left of an earlier frame is dropped, and a piece of a frame that is complete is ignored.
+        What is left of an earlier content is dropped, and a piece of one that is complete is ignored.
 
         Parameters
         ----------
@@ -243,8 +251,8 @@ class Peer:
             if self._arriving is None or number < self._n_begun:
                 continue
             self._arriving.take(start, octets)
-            if ends is not None:
-                complete.append((PartyId(ends[0]), self._arriving.frame(ends[1])))
+            if ends:
+                complete += [(PartyId(to), self._arriving.frame(header)) for to, header in ends]
                 self._arriving = None
         return complete
 

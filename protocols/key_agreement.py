@@ -124,7 +124,7 @@ class SessionKeys(Secret):
     session : bytes
         The session's identifier: the salt of every derivation.
     random_bytes : callable
-        Source of 32 secret bytes.
+        Source of secret bytes.
     """
 
     def __init__(self, identity: Identity, roster: Roster, session: bytes, random_bytes: RandomBytes) -> None:
@@ -132,6 +132,7 @@ class SessionKeys(Secret):
         self.roster = roster
         self.session = session
         self.me = PartyId(identity.public.name)
+        self._random_bytes = random_bytes
         self._drawn = random_bytes(KEY_BYTES)
         self.frame_bytes = FRAME_BYTES
         self._ephemerals: ChainMap[PartyId, bytes] = ChainMap()
@@ -190,6 +191,10 @@ class SessionKeys(Secret):
         counter = self._counters.get(peer, 0)
         self._counters[peer] = counter + 1
         return counter
+
+    def draw_key(self) -> bytes:
+        """Return a key that depends on nothing else: 32 random bytes."""
+        return self._random_bytes(KEY_BYTES)
 
     def opening_key(self, sender: PartyId, recipient: PartyId, ephemeral: bytes, purpose: str) -> bytes:
         """Return the key of a first frame, when only its sender has a fresh key (Noise K: es, ss)."""

@@ -25,5 +25,5 @@ class Sealed(Message):
     handshake: bool  # sealed under the key of the first Noise message
     counter: Annotated[int, Between(0, 2**64 - 1)]  # the nonce; used once under a key
     ephemeral: Annotated[bytes, Size(32)]  # the sender's fresh X25519 key
-    body: bytes  # the sealed header
-    buffers: tuple[NDArray[np.uint8], ...]  # the sealed buffers
+    body: bytes  # the sealed header; with buffers, after their key and hash
+    buffers: tuple[NDArray[np.uint8], ...]  # large arrays, under a key of their own

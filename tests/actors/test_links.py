@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 from tacit.actors import links as links_module
 from tacit.actors.links import Links
-from tacit.actors.long_frames import LongFrame
+from tacit.actors.long_frames import Content, LongFrame
 from tacit.protocols.errors import EquivocationError, InvalidMessageError, MisuseError
 from tacit.protocols.key_agreement import Identity, SessionKeys
 from tacit.protocols.party import PartyId, Roster
@@ -50,6 +51,14 @@ def sealed_by(links: Links, to: PartyId, message: Message) -> Sealed:
     sealed = decode(links.seal(to, message))
     assert isinstance(sealed, Sealed)
     return sealed
+
+
+def sealed_again(links: Links, sealed: Sealed, body: bytes, **changes: Any) -> Sealed:
+    """Seal another body, with other buffers, in the place of a frame from a to b: only the sender can."""
+    altered = dataclasses.replace(sealed, **changes)
+    cipher = links._cipher(A, B, False, sealed.ephemeral)
+    nonce, about = links_module._nonce(sealed.counter), links_module._associated(altered)
+    return dataclasses.replace(altered, body=cipher.encrypt(nonce, body, about))
 
 
 def small() -> Finished:
@@ -242,12 +251,8 @@ def test_what_its_sender_has_sealed_but_is_no_message_is_a_decode_error() -> Non
     keys = introduced()
     links = Links(keys[A])
     sealed = sealed_by(links, B, small())
-    # Only the sender can seal this: take its cipher, and seal another content in the same place.
-    cipher, _ = links._cipher(A, B, False, keys[A].ephemeral)
-    about = links_module._associated(sealed, 1)
-    forged = dataclasses.replace(sealed, body=cipher.encrypt(links_module._nonce(0, 0), b"\xff", about))
     with pytest.raises(DecodeError):
-        Links(keys[B]).open(forged)
+        Links(keys[B]).open(sealed_again(links, sealed, b"\xff"))
 
 
 def test_a_frame_longer_than_the_session_needs_is_refused_before_it_is_opened() -> None:
@@ -311,16 +316,91 @@ def test_an_array_that_no_cipher_takes_at_once_is_refused_at_its_sender(
 
 
 def test_frame_that_is_sealed_as_it_leaves_is_the_very_frame_that_is_sealed_at_once() -> None:
-    keys = introduced()
-    now, later = (Links(keys[A]) for _ in range(2))
-    message = partial(2000)
-    frame = later.seal_to_send(B, message)
+    # Two equal parties, with the same randomness: for the comparison alone.
+    frame = Links(introduced()[A]).seal_to_send(B, partial(2000))
+    at_once = Links(introduced()[A]).seal(B, partial(2000))
     assert isinstance(frame, LongFrame)
-    keys[A]._counters.clear()  # for the comparison alone: the same nonces for the same content
-    assert frame.size == now.seal(B, message).size
-    keys[A]._counters.clear()
-    assert frame.whole() == now.seal(B, message)
+    assert frame.size == at_once.size
+    assert frame.whole() == at_once
 
 
 def test_frame_without_large_arrays_is_sealed_at_once() -> None:
     assert isinstance(Links(introduced()[A]).seal_to_send(B, partial()), Frame)
+
+
+# Large arrays, under a key of their own
+
+
+def long_frame(links: Links, to: PartyId, message: Message) -> LongFrame:
+    frame = links.seal_to_send(to, message)
+    assert isinstance(frame, LongFrame)
+    return frame
+
+
+def opened(frame: LongFrame) -> Sealed:
+    sealed = decode(frame.whole())
+    assert isinstance(sealed, Sealed)
+    return sealed
+
+
+def test_one_message_to_many_has_one_content_which_each_opens() -> None:
+    keys, message = introduced(), two_large_arrays()
+    links = Links(keys[A])
+    frames = {to: long_frame(links, to, message) for to in (K, B, C)}
+    assert len({id(frame.content) for frame in frames.values()}) == 1
+    assert len({frame.header for frame in frames.values()}) == 3
+    for to, frame in frames.items():
+        assert Links(keys[to]).open(opened(frame)) == message
+
+
+def test_no_two_messages_share_a_key_be_they_equal() -> None:
+    links = Links(introduced()[A])
+    first, second = (long_frame(links, B, two_large_arrays()) for _ in range(2))
+    assert first.content.opening[:32] != second.content.opening[:32]
+    one, other = opened(first).buffers[0], opened(second).buffers[0]
+    assert not np.array_equal(one, other)
+
+
+def test_links_keep_nothing_of_what_has_left() -> None:
+    links, message = Links(introduced()[A]), two_large_arrays()
+    kept = weakref.ref(long_frame(links, B, message).content)
+    assert kept() is None
+    long_frame(links, B, message)
+
+
+@pytest.mark.parametrize("change", ["other values", "arrays swapped"])
+def test_a_recipient_who_knows_the_key_cannot_alter_what_another_is_sent(change: str) -> None:
+    keys, message = introduced(), two_large_arrays()
+    links = Links(keys[A])
+    to_b, to_c = (long_frame(links, to, message) for to in (B, C))
+    known = to_c.content  # c has its key, and can seal what it likes by it
+    other = (
+        [np.zeros_like(array) for array in known._buffers]
+        if change == "other values"
+        else known._buffers[::-1]
+    )
+    forged = Content(known.opening[:32], known._about, other)
+    sealed = dataclasses.replace(opened(to_b), buffers=opened(LongFrame(to_b.header, forged)).buffers)
+    with pytest.raises(InvalidMessageError, match="not sealed"):
+        Links(keys[B]).open(sealed)
+    assert Links(keys[B]).open(opened(to_b)) == message
+
+
+@pytest.mark.parametrize("length", [0, 31, 63])
+def test_arrays_whose_sender_gives_no_whole_key_for_them_are_refused(length: int) -> None:
+    keys = introduced()
+    links = Links(keys[A])
+    sealed = opened(long_frame(links, B, two_large_arrays()))
+    with pytest.raises(InvalidMessageError, match="not sealed") as caught:
+        Links(keys[B]).open(sealed_again(links, sealed, bytes(length)))
+    assert caught.value.suspects == (A,)
+
+
+def test_a_content_is_secret_and_seals_the_same_bytes_each_time() -> None:
+    content = long_frame(Links(introduced()[A]), B, two_large_arrays()).content
+    assert repr(content) == "<Content: secret>"
+    with pytest.raises(MisuseError):
+        content.__reduce_ex__(2)
+    first, second = (b"".join(map(bytes, content.slices())) for _ in range(2))
+    assert first == second
+    assert len(first) == sum(content.sizes)

@@ -11,9 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 from tacit.actors import transport
-from tacit.actors.long_frames import SLICE_BYTES, TAG_BYTES, LongFrame
+from tacit.actors.long_frames import SLICE_BYTES, TAG_BYTES, Content, LongFrame
 from tacit.actors.transport import RETRIES, SLICES, Answer, Peer, Piece, RayTransport, Underway
-from tacit.protocols.errors import MisuseError
 from tacit.protocols.party import PartyId
 from tacit.serialization.codec import Frame
 
@@ -162,8 +161,11 @@ def test_frames_that_come_back_are_answered_together(loop: asyncio.Runner) -> No
 
 def long_frame(*sizes: int) -> LongFrame:
     """Make a long frame under a key that the test knows, of bytes 0, 1, 2, …"""
-    contents = [(bytes([place] * 12), np.arange(size, dtype=np.uint8)) for place, size in enumerate(sizes)]
-    return LongFrame(b"long", bytes(32), b"about", contents)
+    return LongFrame(b"long", content(*sizes))
+
+
+def content(*sizes: int) -> Content:
+    return Content(bytes(32), b"about", [np.arange(size, dtype=np.uint8) for size in sizes])
 
 
 def arrived(process: Process, at: Peer) -> list[tuple[PartyId, Frame]]:
@@ -200,13 +202,13 @@ def test_piece_leaves_when_the_last_one_has_arrived(loop: asyncio.Runner) -> Non
 
 
 def test_long_frames_that_wait_share_their_calls(loop: asyncio.Runner) -> None:
-    process, size = Process(), (SLICES - 1) * SLICE_BYTES
+    process, size = Process(), 3 * SLICES // 4 * SLICE_BYTES
     frames = [(to, long_frame(size)) for to in (A, B, C, A)]
     loop.run(asyncio.wait_for(gathered(process, frames), 1))
     assert [[piece[:2] for piece in pieces] for pieces, _ in process.pieces] == [
         [(1, 0), (2, 0)],
-        [(2, SLICE_BYTES), (3, 0)],
-        [(3, 2 * SLICE_BYTES), (4, 0)],
+        [(2, size // 3), (3, 0)],
+        [(3, 2 * size // 3), (4, 0)],
     ]
     assert max(len(slices) for _, slices in process.pieces) == SLICES
     assert arrived(process, peer_of(Process())) == [(to, long_frame(size).whole()) for to, _ in frames]
@@ -284,11 +286,38 @@ def test_long_frame_to_a_process_that_is_gone_is_a_loss(loop: asyncio.Runner) ->
     assert lost == [B]
 
 
-def test_long_frame_is_sealed_once() -> None:
-    frame = long_frame(3)
-    frame.whole()
-    with pytest.raises(MisuseError, match="sealed once"):
-        frame.whole()
+def test_what_several_parties_of_a_process_receive_goes_there_once(loop: asyncio.Runner) -> None:
+    process, shared = Process(), content(3 * SLICES * SLICE_BYTES)
+    frames = [(to, LongFrame(to.encode(), shared)) for to in (A, B, C)]
+    loop.run(asyncio.wait_for(gathered(process, [*frames, (A, long_frame(5))]), 1))
+    assert len(process.pieces) == 4
+    expected = [*((to, frame.whole()) for to, frame in frames), (A, long_frame(5).whole())]
+    assert arrived(process, peer_of(Process())) == expected
+
+
+def test_what_follows_a_content_that_is_on_its_way_goes_with_one_of_its_own(loop: asyncio.Runner) -> None:
+    process, shared = Process(), content(2 * SLICES * SLICE_BYTES)
+
+    async def scene() -> tuple[bool, bool]:
+        peer = peer_of(process)
+        first = asyncio.ensure_future(peer.send_long(A, LongFrame(b"a", shared)))
+        while not process.pieces:  # noqa: ASYNC110 - until the first call is under way
+            await asyncio.sleep(0)
+        return await peer.send_long(B, LongFrame(b"b", shared)), await first
+
+    assert loop.run(asyncio.wait_for(scene(), 1)) == (True, True)
+    expected = [(to, LongFrame(header, shared).whole()) for to, header in ((A, b"a"), (B, b"b"))]
+    assert arrived(process, peer_of(Process())) == expected
+
+
+def test_what_several_were_to_receive_is_lost_to_each_when_their_process_is(loop: asyncio.Runner) -> None:
+    process, lost, shared = Process(ActorDiedError()), list[PartyId](), content(9)
+
+    async def scene() -> None:
+        await posted(process, *[(to, LongFrame(b"x", shared)) for to in (A, B)], lost=lost.append)
+
+    loop.run(asyncio.wait_for(scene(), 1))
+    assert lost == [A, B]
 
 
 def test_party_of_the_same_process_is_handed_the_very_same_frame(loop: asyncio.Runner) -> None:
