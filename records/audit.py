@@ -300,13 +300,28 @@ def reconcile(chains: Sequence[Chain]) -> Iterator[Disagreement]:
 
 def _unlike(session: str, told: Mapping[str, Mapping[str, Any]]) -> Iterator[Disagreement]:
     """Yield the facts that parties know, and not alike."""
+    are_bounds = any((one.get("encoding") or {}).get("name") == RANGES for one in told.values())
     for field in SAME:
-        said = {party: _text(one[field]) for party, one in told.items() if one.get(field) is not None}
-        bounds = field == "arrays" and any(
-            (one.get("encoding") or {}).get("name") == RANGES for one in told.values()
-        )
-        if len(set(said.values())) > 1 and not bounds:
+        known = {party: one[field] for party, one in told.items() if one.get(field) is not None}
+        said = {party: _text(value) for party, value in known.items()}
+        if field == "arrays" and are_bounds:  # of which the opener is told no shapes
+            holders = {text for party, text in said.items() if party != told[party].get("to")}
+            unlike = len(holders) > 1 or len({_text(_bounds_of(value)) for value in known.values()}) > 1
+        else:
+            unlike = len(set(said.values())) > 1
+        if unlike:
             yield Disagreement(session, field, said)
+
+
+def _bounds_of(arrays: Any) -> Any:
+    """Return what is released of arrays under `AutoRange`: one bound in the place of floats."""
+    if not (isinstance(arrays, list) and all(isinstance(array, dict) for array in arrays)):
+        return arrays
+    floats = {"float32", "float64"}
+    return [
+        {**array, "dtype": "float64", "shape": []} if array.get("dtype") in floats else array
+        for array in arrays
+    ]
 
 
 def _against_opener(

@@ -133,6 +133,38 @@ def test_a_fact_that_one_party_has_otherwise_is_named(tmp_path: Path, field: str
     assert found[field].said["south"] != found[field].said["hub"]
 
 
+def ranged(*shape: int) -> dict[str, Any]:
+    """Facts of a sum under `AutoRange` whose contributions have this shape."""
+    arrays = [
+        {"name": "sum", "dtype": "float32" if shape else "float64", "shape": list(shape)},
+        {"name": "rows", "dtype": "int64", "shape": []},
+    ]
+    return {**FACTS, "encoding": {"name": "AutoRange"}, "arrays": arrays}
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_fine"),
+    [
+        (ranged(30)["arrays"], True),
+        (ranged(31)["arrays"], False),
+        (ranged(30)["arrays"][:1], False),
+        ([ranged(30)["arrays"][0], {"name": "rows", "dtype": "int64", "shape": [2]}], False),
+        ("no arrays", False),
+    ],
+)
+def test_of_bounds_the_arrays_are_compared_as_far_as_each_party_knows_them(
+    tmp_path: Path, changed: Any, is_fine: bool
+) -> None:
+    for party, one in PARTIES.items():
+        facts = ranged() if party == "hub" else ranged(30)
+        if party == "south":
+            facts["arrays"] = changed
+        ledger = Ledger(tmp_path / party, one, study=DIGEST)
+        ledger.intend(SUM, {**facts, "over": HOLDERS})
+        ledger.conclude(SUM, "released", {**facts, "survivors": HOLDERS if party == "hub" else None})
+    assert disagreements(tmp_path).keys() == (set() if is_fine else {"arrays"})
+
+
 def test_another_noise_is_named(tmp_path: Path) -> None:
     write(tmp_path)
     ledger = Ledger(tmp_path / "south", PARTIES["south"], study=DIGEST)
