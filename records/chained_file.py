@@ -11,6 +11,7 @@ are not found, unless a process has read them: the file is its owner's own.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from filelock import FileLock
 from .canonical import canonical, parse_mapping, sha256
 from .errors import RecordError
 from .object_store import POLL_SECONDS, sync_folder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,11 @@ class ChainedFile:
         try:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
             with os.fdopen(descriptor, "wb") as file:
+                if os.fstat(file.fileno()).st_size > after.end:
+                    logger.warning(
+                        "%s had a line without its end, of a writer that was killed: it is cut off",
+                        self.title,
+                    )
                 file.truncate(after.end)
                 file.seek(after.end)
                 file.write(octets)

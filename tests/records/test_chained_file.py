@@ -67,14 +67,22 @@ def test_dropped_doubled_and_moved_lines_are_found(tmp_path: Path, order: tuple[
         file.read()
 
 
-def test_a_line_without_its_end_is_none_and_is_cut_off(tmp_path: Path) -> None:
+def test_a_line_without_its_end_is_none_and_is_cut_off_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = filled(tmp_path)
     file.path.write_bytes(file.path.read_bytes() + b"0123 half a li")
     contents, place = file.read()
     assert contents == LINES
     with file.locked():
-        file.append(place, {"after": True})
+        after = file.append(place, {"after": True})
     assert file.read()[0] == [*LINES, {"after": True}]
+    assert [record.message for record in caplog.records] == [
+        "the file lines had a line without its end, of a writer that was killed: it is cut off"
+    ]
+    with file.locked():
+        file.append(after, {"more": True})
+    assert len(caplog.records) == 1
 
 
 def test_lines_that_were_read_and_are_gone_are_missed(tmp_path: Path) -> None:
