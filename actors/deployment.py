@@ -7,12 +7,15 @@ definition; each holder makes the model of what is installed at its side, if its
 from __future__ import annotations
 
 import contextlib
+import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import ray
+from ray.exceptions import RayError
 
 from ..models.sum import Sum
 from ..protocols.errors import SetupError
@@ -31,8 +34,9 @@ from .progress import OnEvent
 from .question import question
 from .repository import REPOSITORY
 
-ANSWER_SECONDS = 8.0  # that a coordinator may take to say whom it has met
+ANSWER_SECONDS = 8.0  # that a coordinator may take to say whom it has met, and Ray's head to say where it is
 REMEDY = "let it join, with `python -m tacit join`, and ask again"
+NO_HEAD = "Ray's head does not answer: look at its machine, and whether this one reaches it, and ask again"
 
 
 def connected(study: Study) -> Deployment:
@@ -56,10 +60,22 @@ def connected(study: Study) -> Deployment:
 
 
 def _found(study: str, name: str) -> Any:
+    """Look up a process; Ray itself would wait a minute for a head that does not answer."""
+    found: Future[Any] = Future()
+
+    def look() -> None:
+        try:
+            found.set_result(finding.party(study, name))
+        except BaseException as error:  # noqa: BLE001 - raised below, unless nobody waits any more
+            found.set_exception(error)
+
+    threading.Thread(target=look, daemon=True).start()
     try:
-        return finding.party(study, name)
+        return found.result(ANSWER_SECONDS)
     except LookupError:
         raise PeerUnreachableError(name, REMEDY) from None
+    except (TimeoutError, RayError):
+        raise PeerUnreachableError(name, NO_HEAD) from None
 
 
 @dataclass

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from deployed import MASKING, Cluster
+from deployed import MASKING, Cluster, total_count
+from ray.exceptions import RpcError
 from studies import study_text, write_study
 from tacit.actors import cluster as ray_cluster
-from tacit.actors import heartbeat
+from tacit.actors import deployment as deployed
+from tacit.actors import finding, heartbeat
 from tacit.actors.deployment import Deployment, connected
 from tacit.actors.errors import ClosedError, PeerUnreachableError
 from tacit.protocols.errors import RefusedError, SetupError
-from tacit.protocols.invitation import MODEL_NOT_ALLOWED
+from tacit.protocols.invitation import MODEL_NOT_ALLOWED, PROTOCOL_NOT_ALLOWED, QUERIES_SPENT, TOO_FEW_ROWS
 from tacit.records.study import Study
 
 ALL = ("coordinator", "north", "east", "south")
@@ -176,6 +180,74 @@ def test_coordinator_that_takes_its_time_is_waited_for(
             assert not asking.done()
             coordinator.hangs.clear()
             assert await asking == 21
+
+    loop.run(scene())
+
+
+@pytest.mark.parametrize("answer", ["nothing", "an error of Ray's"])
+def test_head_of_ray_that_does_not_answer_is_told_in_time(
+    answer: str, cluster: Cluster, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a new question: the handle of the coordinator is looked up for each."""
+    plugged_in = threading.Event()
+
+    def party(study: str, name: str) -> Any:
+        if answer != "nothing":
+            raise RpcError("the head is gone")
+        plugged_in.wait()
+        raise LookupError(name)
+
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, GLM)
+            with monkeypatch.context() as cut:
+                cut.setattr(deployed, "ANSWER_SECONDS", 0.02)
+                cut.setattr(finding, "party", party)
+                with pytest.raises(PeerUnreachableError, match=r"coordinator.*Ray's head does not answer"):
+                    await asked.arun()
+                plugged_in.set()
+            assert (await asked.arun()).nobs == 6
+
+    loop.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ("minimum_rows = 99", TOO_FEW_ROWS),
+        ('models = ["OLS"]', MODEL_NOT_ALLOWED),
+        ('protocols = ["RingPaillier"]', PROTOCOL_NOT_ALLOWED),
+    ],
+)
+def test_policy_of_a_partys_own_file_holds(
+    policy: str, reason: str, cluster: Cluster, loop: asyncio.Runner
+) -> None:
+    async def scene() -> None:
+        async with cluster:
+            for name in ALL:
+                await cluster.join(name, GLM, policy=policy if name == "east" else "")
+            for name in ALL:
+                await cluster.misses(name)
+            with pytest.raises(RefusedError) as caught:
+                await connected(Study.read(write_study(cluster.folder, GLM))).arun()
+            assert caught.value.refusals == {"east": (reason, "")}
+
+    loop.run(scene())
+
+
+def test_what_a_holder_remembers_outlives_its_process(cluster: Cluster, loop: asyncio.Runner) -> None:
+    policy = f"{IMPORTABLE}\nmaximum_queries = 1"
+
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, SUM, policy)
+            assert await asked.arun() == 21
+            for name in ALL:
+                await cluster.end(name)
+            asked = await deployment(cluster, SUM, policy)
+            with pytest.raises(RefusedError) as caught:
+                await asked.asum(total_count)
+            assert {reason for reason, _ in caught.value.refusals.values()} == {QUERIES_SPENT}
 
     loop.run(scene())
 
