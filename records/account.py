@@ -97,11 +97,16 @@ class Account:
     def intend(self, holders: Collection[PartyId]) -> None:
         """Write, before anything leaves, that this is about to be in a sum over these holders.
 
+        On a second call, before it helps further, these are known to be in it: they are on record as ``agreed``. Who
+        sends its words and is not told of a sum with them, being late, has none on record.
+
         Raises
         ------
         RecordError
             If it cannot be written: **nothing may leave**.
         """
+        if self._intended is not None:
+            self.learn(agreed=list(holders))
         if self._ledger is not None and set(holders) != self._intended:
             self._ledger.intend(self._session, {**self._facts, "over": list(holders)})
             self._intended, self._facts = set(holders), {}

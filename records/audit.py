@@ -6,8 +6,9 @@ others' records must bear out.
 
 What is compared. What a session was, as far as two parties know it: study, definition, model, query, protocol,
 encoding, roster, to whom, what, under which noise. And what became of it: whoever opens a session has it on record
-before anybody else; whoever is in a sum that was released has the intention on record, over those who are in it; a
-refusal that was told has been made. That a party was lost, or stopped, explains a record that is missing, and no more.
+before anybody else; whoever is in a sum that was released has the intention on record, over those who are in it; all
+who were told who is in it, before they helped to open it, were told the same; a refusal that was told has been made.
+That a party was lost, or stopped, explains a record that is missing, and no more.
 
 Who learns what: the auditor, what the ledgers say. Adversary: parties who rewrite their ledgers, unless all parties to
 a session do so together.
@@ -56,6 +57,7 @@ FORMS: Mapping[str, tuple[type, ...]] = {  # of what a party may have signed tha
     "over": (list, NoneType),
     "survivors": (list, NoneType),
     "adders": (list, NoneType),
+    "agreed": (list, NoneType),
     "model": (dict, NoneType),
     "protocol": (dict, NoneType),
     "encoding": (dict, NoneType),
@@ -262,7 +264,7 @@ def _is_record(body: Mapping[str, Any]) -> bool:
     """Whether an entry has the form of a record: a party may have signed anything."""
     if not all(isinstance(body.get(name), types) for name, types in FORMS.items()):
         return False
-    names = [name for field in ("over", "survivors", "adders") for name in body.get(field) or []]
+    names = [name for field in ("over", "survivors", "adders", "agreed") for name in body.get(field) or []]
     return 0 <= body["time"] < LATEST and all(isinstance(name, str) for name in names)
 
 
@@ -288,6 +290,7 @@ def reconcile(chains: Sequence[Chain]) -> Iterator[Disagreement]:
     audited = [chain.party for chain in chains]
     for session, told in by_session(chains).items():
         yield from _unlike(session, told)
+        yield from _not_agreed(session, told)
         opener = next((str(one["to"]) for one in told.values() if one.get("to")), None)
         if opener in told:
             yield from _against_opener(session, told, opener, audited)
@@ -311,6 +314,19 @@ def _unlike(session: str, told: Mapping[str, Mapping[str, Any]]) -> Iterator[Dis
             unlike = len(set(said.values())) > 1
         if unlike:
             yield Disagreement(session, field, said)
+
+
+def _not_agreed(session: str, told: Mapping[str, Mapping[str, Any]]) -> Iterator[Disagreement]:
+    """Yield over whom a sum is, if those who knew it when they opened it have it differently."""
+    known = {party: one.get("agreed") for party, one in told.items()}
+    known |= {
+        party: one["survivors"]
+        for party, one in told.items()
+        if one.get("outcome") == "released" and one.get("survivors")
+    }
+    said = {party: _text(sorted(holders)) for party, holders in known.items() if holders is not None}
+    if len(set(said.values())) > 1:
+        yield Disagreement(session, "survivors", said)
 
 
 def _bounds_of(arrays: Any) -> Any:
@@ -365,7 +381,7 @@ def _in_the_sum(
         yield Disagreement(session, "session", {teller: f"released over {party}", party: NO_RECORD})
     elif not one["intended"]:
         yield Disagreement(session, "outcome", {teller: f"released over {party}", party: _outcome(one)})
-    elif not set(survivors) <= set(one.get("over") or []):
+    elif one.get("agreed") is None and not set(survivors) <= set(one.get("over") or []):
         yield Disagreement(session, "survivors", {teller: _text(survivors), party: _text(one.get("over"))})
 
 

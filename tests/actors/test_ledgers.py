@@ -25,6 +25,7 @@ from tacit.protocols.party import PartyId
 from tacit.records.audit import audit
 from tacit.records.ledger import PLACE, Ledger
 from tacit.records.policy import Policy
+from tacit.serialization.encoding_parameters import AutoRange
 
 CANARY = 20_260_917.4321
 ROWS = {name: np.arange(10.0) + CANARY for name in "abc"}
@@ -76,6 +77,7 @@ def test_all_parties_have_the_same_session_on_record(tmp_path: Path) -> None:
         assert said != "null"
     assert told["a"][0]["arrays"] == [{"name": "sum", "dtype": "float64", "shape": []}]
     assert told[COORDINATOR][1]["survivors"] == ["a", "b", "c"]
+    assert [told[holder][1]["agreed"] for holder in "abc"] == [["a", "b", "c"]] * 3
 
 
 def test_no_value_is_in_a_ledger(tmp_path: Path) -> None:
@@ -187,6 +189,7 @@ def test_a_party_that_stops_leaves_its_intention(tmp_path: Path) -> None:
 def test_the_ledgers_of_sums_refusals_and_losses_agree(tmp_path: Path) -> None:
     async def act(network: Network) -> None:
         await network.sum(total)
+        await network.sum(np.sum, encoding=AutoRange())
         network.holders[PartyId("b")]._policy = Policy(minimum_rows=11)
         with pytest.raises(RefusedError):
             await network.sum(total)

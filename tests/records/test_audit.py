@@ -209,6 +209,37 @@ def test_survivors_with_whom_nobody_agreed_to_be_are_named(tmp_path: Path) -> No
     assert "survivors" in told_by_hub(tmp_path, "released", survivors=HOLDERS)
 
 
+def agreed(folder: Path, *over: str, **by: list[str]) -> dict[str, Disagreement]:
+    """Have holders say over whom they have opened the session that has lost west, and the hub over whom it was."""
+    write(folder)
+    for party, holders in by.items():
+        ledger = Ledger(folder / party, PARTIES[party], study=DIGEST)
+        ledger.conclude(LOST, "released", {**FACTS, "agreed": holders})
+    told_by_hub(folder, "released", survivors=list(over))
+    return disagreements(folder)
+
+
+def test_survivors_are_those_with_whom_holders_have_opened_a_sum(tmp_path: Path) -> None:
+    two = ["south", "north"]
+    assert agreed(tmp_path, "north", "south", north=two, south=two) == {}
+
+
+@pytest.mark.parametrize("over", [("north",), ("north", "south", "west"), ("south", "west")])
+def test_survivors_other_than_holders_have_opened_a_sum_with_are_named(
+    tmp_path: Path, over: tuple[str, ...]
+) -> None:
+    two = ["north", "south"]
+    found = agreed(tmp_path, *over, north=two, south=two)
+    assert found["survivors"].said["hub"] != found["survivors"].said["north"]
+
+
+def test_holders_who_opened_a_sum_over_different_sets_are_named_without_the_coordinators_ledger(
+    tmp_path: Path,
+) -> None:
+    agreed(tmp_path, "north", "south", north=["north", "south"], south=["north", "south", "west"])
+    assert disagreements(tmp_path, *HOLDERS).keys() == {"survivors"}
+
+
 # Files that somebody has changed
 
 
@@ -283,6 +314,8 @@ def test_a_chain_under_another_key_is_found(tmp_path: Path) -> None:
         {"over": 5},
         {"over": [{}]},
         {"adders": [1]},
+        {"agreed": "x"},
+        {"agreed": [1]},
         {"encoding": "x"},
         {"time": 1e300},
         {"to": []},
