@@ -210,10 +210,12 @@ def _policy(table: Table, state: Path, study: Study) -> Policy:
     if "folder" in table:
         raise table.problem("the budget is kept in the folder `state` of this file: leave it out", "folder")
     own = Table(table.file, table.name, {**table.content, "folder": str(state)}).made(Policy)
+    set_changes = [number for number in (own.set_changes, study.set_changes) if number is not None]
     return replace(
         own,
         minimum_rows=max(own.minimum_rows, study.minimum_rows),
         minimum_holders=max(own.minimum_holders, study.minimum_holders),
+        set_changes=min(set_changes, default=None),
     )
 
 

@@ -73,6 +73,9 @@ class Study:
         Below which no sum is made; a holder's policy may ask for more.
     on_dropout : {"fail", "continue"}
         What to do when a holder is lost.
+    set_changes : int or None
+        What every holder allows, as `Policy.set_changes`. By default 0 if a loss is to fail: then no honest question is
+        over fewer holders; else None.
     address : str
         Host and port where Ray's head listens.
     machines : mapping of str to str
@@ -89,6 +92,7 @@ class Study:
     minimum_holders: int
     minimum_rows: int
     on_dropout: Literal["fail", "continue"]
+    set_changes: int | None
     address: str
     machines: Mapping[str, str]
     digest: bytes = field(repr=False)
@@ -108,8 +112,10 @@ class Study:
             raise top.problem(f"this version of tacit reads form {FORM}", "form")
         roster = _roster(top)
         rules = top.table("rules")
-        rules.only(("minimum_holders", "minimum_rows", "on_dropout"))
+        rules.only(("minimum_holders", "minimum_rows", "on_dropout", "set_changes"))
         protocol = _protocol(top.table("protocol"), roster)
+        on_dropout = rules.one_of("on_dropout", ("fail", "continue"), "fail")
+        counts_sets = "set_changes" in rules or on_dropout == "fail"
         return cls(
             title=_title(top),
             roster=roster,
@@ -118,9 +124,8 @@ class Study:
             encoding=_encoding(top.table("encoding")) if "encoding" in top else None,
             minimum_holders=_minimum_holders(rules, protocol, roster),
             minimum_rows=_number(rules, "minimum_rows", 0),
-            on_dropout=cast(
-                Literal["fail", "continue"], rules.one_of("on_dropout", ("fail", "continue"), "fail")
-            ),
+            on_dropout=cast(Literal["fail", "continue"], on_dropout),
+            set_changes=_number(rules, "set_changes", 0) if counts_sets else None,
             address=_address(top.table("cluster")),
             machines=_machines(top),
             digest=sha256(octets).digest(),
@@ -187,18 +192,23 @@ class Study:
             "minimum_holders": self.minimum_holders,
             "minimum_rows": self.minimum_rows,
             "on_dropout": self.on_dropout,
+            "set_changes": self.set_changes,
             "address": self.address,
         }
 
     def __str__(self) -> str:
         keywords = ", ".join(f"{name}={value!r}" for name, value in self.analysis.parameters.items())
+        sets = "" if self.set_changes is None else f"; changes of the set of holders: {self.set_changes}"
         rows = [
             ("study", self.title),
             ("digest", self.digest.hex()),
             ("protocol", repr(self.protocol)),
             ("question", f"{self.analysis.kind}({keywords}) of {self.data!r}"),
             ("privacy", "none" if self.privacy is None else repr(self.privacy)),
-            ("rules", f"{self.minimum_holders} holders, {self.minimum_rows} rows; a loss: {self.on_dropout}"),
+            (
+                "rules",
+                f"{self.minimum_holders} holders, {self.minimum_rows} rows; a loss: {self.on_dropout}{sets}",
+            ),
             ("cluster", self.address),
             *(
                 (party.kind, f"{party.name:<16} {fingerprint(party)}{self._guest(party)}")

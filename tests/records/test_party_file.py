@@ -84,6 +84,25 @@ def test_policy_is_no_laxer_than_the_rules_of_the_study(folder: Path) -> None:
     assert (stricter.minimum_rows, stricter.models) == (30, ("GLM",))
 
 
+@pytest.mark.parametrize(
+    ("rules", "own", "allowed"),
+    [
+        ("", "", 0),  # a loss fails, so nobody asks over fewer and means well
+        ("", "set_changes = 2", 0),
+        ("set_changes = 1", "", 1),
+        ('on_dropout = "continue"', "", None),
+        ('on_dropout = "continue"', "set_changes = 2", 2),
+        ('on_dropout = "continue"\nset_changes = 1', "set_changes = 2", 1),
+        ('on_dropout = "continue"\nset_changes = 3', "set_changes = 2", 2),
+    ],
+)
+def test_the_set_of_holders_may_change_as_often_as_study_and_policy_allow(
+    folder: Path, rules: str, own: str, allowed: int | None
+) -> None:
+    write_study(folder, study_text(rest=f"[rules]\n{rules}"))
+    assert read(folder, HOLDER + f"[policy]\n{own}").policy.set_changes == allowed
+
+
 def test_budget_is_kept_in_state(folder: Path) -> None:
     party = read(folder, HOLDER + "[policy]\nepsilon = 2.0\ndelta = 1e-6")
     assert party.policy.folder == str(party.state)

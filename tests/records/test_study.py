@@ -39,6 +39,7 @@ def test_study_says_what_its_file_says(tmp_path: Path) -> None:
     assert study.protocol == RingPaillier(3072)
     assert (study.encoding, study.privacy, study.cov_type) == (None, None, "nonrobust")
     assert (study.minimum_holders, study.minimum_rows, study.on_dropout) == (3, 20, "continue")
+    assert study.set_changes is None
     assert (study.data, study.address) == ("sprays", "10.1.0.1:6379")
 
 
@@ -220,6 +221,7 @@ KEY = identity_of("north", "holder").public.verify_key.hex()
             "minimum_holders: 4, and the study has 3 holders",
         ),
         (swapped("minimum_rows = 20", 'on_dropout = "go on"'), "on_dropout: is one of fail, continue"),
+        (swapped("minimum_rows = 20", "set_changes = -1"), "set_changes: is a whole number from 0, not -1"),
         (swapped("10.1.0.1:6379", "10.1.0.1"), "[cluster], address: '10.1.0.1' is no host and port"),
         (swapped("10.1.0.1:6379", "10.1.0.1:65536"), "is no host and port"),
         (study_text(rest='[encoding]\nname = "FixedPoint"'), "[encoding], bound: is missing"),
