@@ -82,11 +82,12 @@ unit: $(VENV)/.installed-dev
 # Two Rays at a time, as these tests mostly wait.
 ray: $(VENV)/.installed-dev
 	@echo "==> pytest with a local Ray cluster"
-	@$(RUN) -m pytest -q -n 2 --dist loadfile -m "ray and not faults" $$(grep -rl "mark\.ray" tests --include="*.py")
+	@$(RUN) -m pytest -q -rs -n 2 --dist loadfile -m "ray and not faults" $$(grep -rl "mark\.ray" tests --include="*.py")
 
+# What cannot be tested here (namespaces take root) is said; more than half an hour is a failure.
 faults: $(VENV)/.installed-dev
 	@echo "==> pytest with processes that are killed, or are many"
-	@$(RUN) -m pytest -q -m faults $$(grep -rl "mark\.faults" tests --include="*.py")
+	@timeout --foreground 1800 $(RUN) -m pytest -q -rs -m faults $$(grep -rl "mark\.faults" tests --include="*.py")
 
 # What trains networks. Without it, under another interpreter, their tests are skipped, and pytest says so.
 torch: $(VENV)/.installed-torch

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from deployed import MASKING, Cluster, total_count
-from ray.exceptions import RpcError
+from ray.exceptions import RayError
 from studies import study_text, write_study
 from tacit.actors import cluster as ray_cluster
 from tacit.actors import deployment as deployed
@@ -193,7 +193,7 @@ def test_head_of_ray_that_does_not_answer_is_told_in_time(
 
     def party(study: str, name: str) -> Any:
         if answer != "nothing":
-            raise RpcError("the head is gone")
+            raise RayError("the head is gone")
         plugged_in.wait()
         raise LookupError(name)
 
