@@ -309,13 +309,17 @@ def test_flipping_any_bit_of_a_key_changes_half_of_the_mask() -> None:
 def test_extra_memory_is_a_chunk(kind: str, extra: int) -> None:
     vector, masks = zeros(kind, 6 * CHUNK_BYTES // zeros(kind, 1).nbytes), masks_of(1, -1, 1, -1)
     add_masks(vector[:2], masks)
-    tracemalloc.start()
-    try:
-        add_masks(vector, masks)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak <= CHUNK_BYTES + extra + 8192
+
+    def peak() -> int:
+        tracemalloc.start()
+        try:
+            add_masks(vector, masks)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    # Threads that earlier tests have left may allocate meanwhile, so the least of some peaks is its own.
+    assert min(peak() for _ in range(5)) <= CHUNK_BYTES + extra + 8192
 
 
 def read_only() -> NDArray[Any]:
