@@ -127,6 +127,10 @@ class Host:
         )
         self.network.run("ip", "link", "set", self.link, "master", "switch", "up")
         self.run("ip", "address", "add", f"{self.address}/24", "dev", "eth0")
+        # A machine keeps its card: with another one, whoever knew it would look for it at the old one for a minute.
+        self.run(
+            "ip", "link", "set", "eth0", "address", f"02:00:00:00:{self.network.number:02x}:{self.number:02x}"
+        )
         self.run("ip", "link", "set", "eth0", "up")
         self.run("ip", "link", "set", "lo", "up")
 

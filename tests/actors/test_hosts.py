@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -14,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import hosts
+import numpy as np
 import pytest
 from deployments import COORDINATOR, Analyst, Deployed, deploy
+from studies import secret_of
 from tacit.models.likelihood import MaximumLikelihood
 from tacit.models.poisson import poisson_nll, poisson_sites
 from tacit.models.total import pooled
@@ -275,15 +279,96 @@ def test_without_token_and_certificate_a_process_gets_nothing(deployed: Deployed
         assert not stranger.stdout or stranger.stdout.startswith("out ")  # Ray tries for longer than that
 
 
+# Tries every port that is open to others, without a certificate, in TLS and in the clear; tells what answers it gets.
+KNOCKING = """
+import json, socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+asked = b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"
+told = []
+for place in json.loads(sys.argv[1]):
+    for tls in (True, False):
+        try:
+            with socket.create_connection(place, 3) as plain:
+                with context.wrap_socket(plain) if tls else plain as link:
+                    link.settimeout(3)
+                    link.sendall(asked)
+                    answer = link.recv(1000)
+        except OSError:
+            continue
+        if answer:
+            told.append([place, tls, answer.decode("latin-1")])
+print(json.dumps(told))
+"""
+
+
+def open_ports(host: hosts.Host) -> list[int]:
+    """Ports at which a host listens to others."""
+    lines = host.run("cat", "/proc/net/tcp", "/proc/net/tcp6").splitlines()
+    found = set()
+    for line in lines:
+        columns = line.split()
+        if (
+            len(columns) > 3
+            and columns[3] == "0A"
+            and not columns[1].startswith(("0100007F:", "0" * 31 + "1:"))
+        ):
+            found.add(int(columns[1].split(":")[1], 16))
+    return sorted(found)
+
+
+def test_no_open_port_gives_anything_to_who_has_no_certificate(deployed: Deployed) -> None:
+    """Ray's agent on each machine alone speaks HTTP in the clear, and asks for the token."""
+    places = [(host.address, port) for host in deployed.network.hosts.values() for port in open_ports(host)]
+    assert len(places) >= 2 * len(deployed.network.hosts)
+    told = json.loads(deployed.host("site-1").run(sys.executable, "-c", KNOCKING, json.dumps(places)))
+    assert all(answer.startswith("HTTP/1.1 401 ") for *_, answer in told), told
+
+
 def test_the_network_sees_no_plaintext(deployed: Deployed, analyst: Analyst, tmp_path: Path) -> None:
     with hosts.wiretap(deployed.network, tmp_path / "trace"):
+        site, other = deployed.host("site-1"), deployed.host("site-2").address
+
+        def is_listening() -> bool:
+            site.run(sys.executable, "-c", SPEAK, CONTROL.decode(), other)
+            return CONTROL in heard_in(tmp_path)  # what is not sealed is heard
+
+        deployed.wait_for(is_listening, 20)
         answer = analyst.ask("run")
     check(answer)
-    heard = b"".join(path.read_bytes() for path in tmp_path.glob("trace.*"))
+    heard = heard_in(tmp_path)
     assert len(heard) > 100_000
     for text in ("MaximumLikelihood", "poisson_nll", "PairwiseMasking", "Sealed", "site-2", "lambda"):
         assert text.encode() not in heard
-    assert (deployed.folder / "site-2" / "certificates" / "token").read_bytes().strip() not in heard
+    for what, octets in secrets_of(deployed, answer).items():
+        assert octets not in heard, what
+
+
+def heard_in(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.glob("trace.*"))
+
+
+CONTROL = b"in the clear, for the control"
+SPEAK = (
+    "import socket, sys; socket.socket(type=socket.SOCK_DGRAM).sendto(sys.argv[1].encode(), (sys.argv[2], 9))"
+)
+
+
+def secrets_of(deployed: Deployed, answer: dict[str, Any]) -> dict[str, bytes]:
+    """What must not be heard, by what it is: rows, values, and keys in the forms in which they lie in files."""
+    found = {"the estimate": struct.pack("<d", answer["params"][0])}
+    for name, host in deployed.hosts.items():
+        certificates = deployed.folder / name / "certificates"
+        found[f"the token of {name}"] = (certificates / "token").read_bytes().strip()
+        key = (certificates / "node.key").read_bytes().splitlines()
+        found |= {f"line {number} of the key of {host.name}": line for number, line in enumerate(key[1:-1])}
+        for half in (secret_of(name)[:32], secret_of(name)[32:64]):
+            found |= {f"the identity of {name}": half, f"the identity of {name} as text": half.hex().encode()}
+    for name, counts in SITES.items():
+        found[f"rows of {name} as text"] = "".join(f"{int(count)}\n" for count in counts[:7]).encode()
+        for kind in ("<i8", "<f8"):
+            found[f"rows of {name} as {kind}"] = np.asarray(counts[:3]).astype(kind).tobytes()
+    return found
 
 
 def test_the_ledgers_agree(deployed: Deployed) -> None:
@@ -306,3 +391,27 @@ def test_a_study_that_differs_by_a_byte_is_refused(deployed: Deployed, analyst: 
     study.write_bytes(agreed)
     deployed.join("site-4")
     deployed.wait_until_all_are_met(analyst)
+
+
+def test_a_coordinators_machine_that_crashes_is_back_when_it_is_started(
+    deployed: Deployed, analyst: Analyst
+) -> None:
+    """Ray's head is there, so all the others' Ray ends with it; **the last test here**: who asks is on that machine."""
+    before = analyst.ask("save", name="rate")["version"]
+    host = deployed.host(COORDINATOR)
+    analyst.begin("run")
+    time.sleep(0.3)
+    host.crash()
+    host.boot()
+    deployed.join(COORDINATOR)
+    deployed.wait_for(lambda: deployed.is_ready(COORDINATOR))
+    again = deployed.analyst()
+    try:
+        deployed.wait_until_all_are_met(again)
+        check_works(again.ask("run"))
+        assert again.ask("save", name="rate")["version"] == before + 1  # nothing was lost
+        assert again.ask("verify")["verified"]
+    finally:
+        again.process.kill()
+        again.process.communicate()
+    test_the_ledgers_agree(deployed)
