@@ -1,9 +1,10 @@
 """What a model awaits, and what it asks of each holder.
 
 A model's iteration awaits a `Total`: given a query it returns the sum of all contributions, array by array; the
-arrays are the model's own, to be overwritten. It cannot tell whether the sum came from a protocol over a network or
-from `pooled`, which adds over a plain list with no protocol at all: the tool of unit tests, and the reference for every
-protocol. `contribute` is the rule by which a holder, in a protocol or in `pooled`, runs its contribution.
+arrays are the model's own, to be overwritten. A query's are not any more: they may be on their way still. It cannot
+tell whether the sum came from a protocol over a network or from `pooled`, which adds over a plain list with no protocol
+at all: the tool of unit tests, and the reference for every protocol. `contribute` is the rule by which a holder, in a
+protocol or in `pooled`, runs its contribution.
 """
 
 from __future__ import annotations

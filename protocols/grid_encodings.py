@@ -39,6 +39,10 @@ from .stream_cipher import Keystream
 
 CHUNK = 2**15  # values: 256 KiB of doubles
 LARGEST_WHOLE_DOUBLE = 2**53  # up to here a double holds every integer
+LARGEST_SHORT, LARGEST_SHORT_MEAN = (
+    2**31 - 1,
+    2**30,
+)  # that words of 32 bits are for: totals, and bounds of means
 DITHER_BITS = 32
 
 
@@ -70,6 +74,12 @@ class FixedPointArray(ArrayEncoding):
         total = super().largest_total
         return min(total, self.bound + (self.bound >> 20) + self.n_contributions) if self.is_mean else total
 
+    @property
+    def word_bits(self) -> int:
+        """Bits of a word; of a mean it has one more, so that weights up to nearly 2 are refused, and never wrap."""
+        is_narrow = self.bound <= LARGEST_SHORT_MEAN or super().largest_total <= LARGEST_SHORT
+        return super().word_bits if is_narrow or not self.is_mean else 64
+
     def _to_limbs(self, values: NDArray[Any], random_bytes: RandomBytes | None) -> Limbs:
         words = np.empty(len(values), dtype=np.int64)
         half = self.fraction_bits // 2  # 2^fraction_bits may lie beyond the doubles; its halves do not
@@ -88,6 +98,11 @@ class FixedPointArray(ArrayEncoding):
 
     def _from_limbs(self, total: Limbs, start: int) -> NDArray[Any]:
         words = total[:, 0].view(np.int64)
+        if self.is_mean:
+            beyond = ~((words <= self.largest_total) & (words >= -self.largest_total))
+            self._refuse_total(
+                beyond, start, "is beyond the bound of a mean: the weights are more than 1 together"
+            )
         self._refuse_impossible(words, start, self.largest_total)
         if self.dtype == np.float32 and self.largest_total > LARGEST_WHOLE_DOUBLE:
             return nearest_floats(total, -self.fraction_bits, self.dtype)

@@ -112,7 +112,7 @@ class FixedPointMean(Message):
     Holders contribute values within the bound times weights that together are at most 1. So a word needs room for
     one value at the bound, not for one of every holder: bounds up to 2^(30 − fraction_bits) go in words of 32 bits
     under pairwise masks and additive shares. **That the weights are at most 1 is for whoever asks to check**, by
-    their sum: beyond the bound a total is refused, far beyond it is wrong.
+    their sum: up to 1.9 a total is right or, beyond the bound, refused; with still more it may be wrong.
 
     Parameters
     ----------
