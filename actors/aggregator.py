@@ -6,6 +6,7 @@ aggregator that keeps two sums from differing by one holder.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from ..protocols.channel import Role
@@ -33,6 +34,12 @@ class Aggregator(Participant):
 
     def _role(self, protocol: Protocol[Any], keys: SessionKeys, memory: Any) -> Role[bool]:
         return aggregator_role(protocol, keys, self._accounting(self._examine), memory, self._release)
+
+    def _note_release(self, invitation: Invitation, holders: Collection[PartyId]) -> None:
+        super()._note_release(invitation, holders)
+        self._accounts[invitation.session].learn(
+            agreed=list(holders)
+        )  # the aggregators have, before they open it
 
     def _accepts(self, protocol: Protocol[Any], roster: Roster) -> Accepted:
         return accepted_by_aggregator(protocol, roster, self.name)

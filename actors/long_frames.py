@@ -64,9 +64,10 @@ class Content(Secret):
         self._buffers = tuple(buffers)
 
     def slices(self) -> Iterator[Octets]:
-        """Seal the buffers, one after the other, each slice of 64 KiB when it is asked for: always the same bytes.
+        """Seal the buffers, one after the other, each slice of 64 KiB when it is asked for.
 
-        The tag of a buffer is at the end of its last slice.
+        These are always the same bytes, as nobody writes to the buffers: two contents under one key would show how they
+        differ. The tag of a buffer is at the end of its last slice.
         """
         for place, content in enumerate(self._buffers):
             encryptor = Cipher(AES256(self._key), GCM(_nonce(place))).encryptor()

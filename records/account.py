@@ -200,12 +200,14 @@ def _parties_of(invitation: Invitation) -> dict[str, Any]:
 
 
 def described(options: Message) -> dict[str, Any]:
-    """Return a message of plain fields, a protocol's options for instance, as JSON-able data."""
+    """Return a message of plain fields and of such messages, a protocol's options for instance, as JSON-able data."""
     fields = ((field.name, getattr(options, field.name)) for field in options.message_fields)
-    plain = {
-        name: value for name, value in fields if isinstance(value, str | int | float | tuple | Mapping | None)
+    told = {
+        name: described(value) if isinstance(value, Message) else value
+        for name, value in fields
+        if isinstance(value, str | int | float | tuple | Mapping | Message | None)
     }
-    return {"name": options.message_name.removesuffix("Options"), **plain}
+    return {"name": options.message_name.removesuffix("Options"), **told}
 
 
 def charge_of(noised: NoisedSum, n_holders: int) -> Mapping[str, Any]:

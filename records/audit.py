@@ -333,7 +333,7 @@ def _bounds_of(arrays: Any) -> Any:
     """Return what is released of arrays under `AutoRange`: one bound in the place of floats."""
     if not (isinstance(arrays, list) and all(isinstance(array, dict) for array in arrays)):
         return arrays
-    floats = {"float32", "float64"}
+    floats = ("float32", "float64")
     return [
         {**array, "dtype": "float64", "shape": []} if array.get("dtype") in floats else array
         for array in arrays

@@ -25,7 +25,7 @@ from tacit.protocols.party import PartyId
 from tacit.records.audit import audit
 from tacit.records.ledger import PLACE, Ledger
 from tacit.records.policy import Policy
-from tacit.serialization.encoding_parameters import AutoRange
+from tacit.serialization.encoding_parameters import AutoRange, FixedPoint, FixedPointMean
 
 CANARY = 20_260_917.4321
 ROWS = {name: np.arange(10.0) + CANARY for name in "abc"}
@@ -78,6 +78,15 @@ def test_all_parties_have_the_same_session_on_record(tmp_path: Path) -> None:
     assert told["a"][0]["arrays"] == [{"name": "sum", "dtype": "float64", "shape": []}]
     assert told[COORDINATOR][1]["survivors"] == ["a", "b", "c"]
     assert [told[holder][1]["agreed"] for holder in "abc"] == [["a", "b", "c"]] * 3
+
+
+def test_the_grid_of_a_mean_is_on_record(tmp_path: Path) -> None:
+    model = Sum(lambda rows: rows / 1e8, like=np.zeros(10))
+    grid = FixedPoint(1.0, fraction_bits=20)
+    run(lambda network: network.run(model, encoding=FixedPointMean(grid)), tmp_path)
+    told = [entries(tmp_path, party)[0]["encoding"] for party in EVERYWHERE]
+    assert told[0]["grid"] == {"name": "FixedPoint", "bound": {"": 1.0}, "fraction_bits": {"": 20}}
+    assert told == [told[0]] * 4
 
 
 def test_no_value_is_in_a_ledger(tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def ranged(*shape: int) -> dict[str, Any]:
         (ranged(30)["arrays"][:1], False),
         ([ranged(30)["arrays"][0], {"name": "rows", "dtype": "int64", "shape": [2]}], False),
         ("no arrays", False),
+        ([{"dtype": []}], False),
     ],
 )
 def test_of_bounds_the_arrays_are_compared_as_far_as_each_party_knows_them(
