@@ -311,7 +311,7 @@ def open_ports(host: hosts.Host) -> list[int]:
         if (
             len(columns) > 3
             and columns[3] == "0A"
-            and not columns[1].startswith(("0100007F:", "0" * 31 + "1:"))
+            and not columns[1].startswith(("0100007F:", "0" * 24 + "01000000:"))
         ):
             found.add(int(columns[1].split(":")[1], 16))
     return sorted(found)
@@ -323,6 +323,7 @@ def test_no_open_port_gives_anything_to_who_has_no_certificate(deployed: Deploye
     assert len(places) >= 2 * len(deployed.network.hosts)
     told = json.loads(deployed.host("site-1").run(sys.executable, "-c", KNOCKING, json.dumps(places)))
     assert all(answer.startswith("HTTP/1.1 401 ") for *_, answer in told), told
+    assert {place[0] for place, *_ in told} == {host.address for host in deployed.network.hosts.values()}
 
 
 def test_the_network_sees_no_plaintext(deployed: Deployed, analyst: Analyst, tmp_path: Path) -> None:
