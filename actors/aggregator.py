@@ -37,9 +37,8 @@ class Aggregator(Participant):
 
     def _note_release(self, invitation: Invitation, holders: Collection[PartyId]) -> None:
         super()._note_release(invitation, holders)
-        self._accounts[invitation.session].learn(
-            agreed=list(holders)
-        )  # the aggregators have, before they open it
+        # The aggregators have agreed on these before they open the sum.
+        self._accounts[invitation.session].learn(agreed=list(holders))
 
     def _accepts(self, protocol: Protocol[Any], roster: Roster) -> Accepted:
         return accepted_by_aggregator(protocol, roster, self.name)

@@ -49,9 +49,8 @@ class Links(Secret):
     def __init__(self, keys: SessionKeys) -> None:
         self._keys = keys
         self._ciphers: dict[tuple[PartyId, PartyId, bool], AESGCM] = {}
-        self._last: tuple[ref[Message], ref[Content]] | None = (
-            None  # kept by whoever sends them, and no longer
-        )
+        # Of the last long frame; kept by whoever sends it, and no longer.
+        self._last: tuple[ref[Message], ref[Content]] | None = None
 
     def seal(self, to: PartyId, message: Message) -> Frame:
         """Encrypt a message to one party; large arrays stay separate buffers.

@@ -26,9 +26,7 @@ from .training_optimizers import ServerOptimizer
 
 START, ROUND, EVALUATE = "start", "round", "evaluate"
 HELD_OUT = "validation_"  # prefix of the arrays that tell of the rows held out
-MOST_WEIGHT = (
-    1.9  # of all holders together: up to 2 a total beyond the bound is refused, and not taken for another
-)
+MOST_WEIGHT = 1.9  # of all holders together: so far a total beyond the bound is refused, and never wraps
 
 
 @dataclass(frozen=True)

@@ -266,12 +266,15 @@ class ArrayEncoding(ABC):
                 f"the total of array {self.name!r} at flat index {start + int(np.argmax(bad))} {problem}"
             )
 
-    def _refuse_impossible(self, words: NDArray[np.int64], start: int, largest: int) -> None:
+    def _refuse_impossible(
+        self, words: NDArray[np.int64], start: int, largest: int, problem: str = ""
+    ) -> None:
         """Refuse totals that contributions in range do not sum to."""
         self._refuse_total(
             ~((words <= largest) & (words >= -largest)),
             start,
-            f"exceeds what {self.n_contributions} contributions in range sum to: some message was wrong",
+            problem
+            or f"exceeds what {self.n_contributions} contributions in range sum to: some message was wrong",
         )
 
 

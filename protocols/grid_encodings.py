@@ -76,9 +76,9 @@ class FixedPointArray(ArrayEncoding):
 
     @property
     def word_bits(self) -> int:
-        """Bits of a word; of a mean it has one more, so that weights up to nearly 2 are refused, and never wrap."""
-        is_narrow = self.bound <= LARGEST_SHORT_MEAN or super().largest_total <= LARGEST_SHORT
-        return super().word_bits if is_narrow or not self.is_mean else 64
+        """Bits of a word; a mean's holds nearly two bounds, so that weights up to there are refused, and never wrap."""
+        largest = min(super().largest_total, 2 * self.bound - 1) if self.is_mean else self.largest_total
+        return 32 if largest <= 2**31 - 1 else 64
 
     def _to_limbs(self, values: NDArray[Any], random_bytes: RandomBytes | None) -> Limbs:
         words = np.empty(len(values), dtype=np.int64)
@@ -98,12 +98,10 @@ class FixedPointArray(ArrayEncoding):
 
     def _from_limbs(self, total: Limbs, start: int) -> NDArray[Any]:
         words = total[:, 0].view(np.int64)
-        if self.is_mean:
-            beyond = ~((words <= self.largest_total) & (words >= -self.largest_total))
-            self._refuse_total(
-                beyond, start, "is beyond the bound of a mean: the weights are more than 1 together"
-            )
-        self._refuse_impossible(words, start, self.largest_total)
+        problem = (
+            "is beyond the bound of a mean: the weights are more than 1 together" if self.is_mean else ""
+        )
+        self._refuse_impossible(words, start, self.largest_total, problem)
         if self.dtype == np.float32 and self.largest_total > LARGEST_WHOLE_DOUBLE:
             return nearest_floats(total, -self.fraction_bits, self.dtype)
         # To float64, the conversion rounds; to float32, the cast, after an exact conversion. The scaling is

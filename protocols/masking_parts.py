@@ -69,9 +69,9 @@ def cut(encodings: Sequence[ArrayEncoding]) -> list[Part]:
     return [*parts, tuple(stretches)]
 
 
-def n_requests(parts: Sequence[Part]) -> int:
-    """Return how often the coordinator asks for more, if nobody is lost."""
-    return -(-len(parts) // PARTS_AT_ONCE) - 1
+def n_requests(n_parts: int) -> int:
+    """Return how often the coordinator asks for more of so many parts, if nobody is lost."""
+    return -(-n_parts // PARTS_AT_ONCE) - 1
 
 
 def words_of(vectors: Sequence[Words], part: Part) -> tuple[Words, ...]:

@@ -314,7 +314,7 @@ class PairwiseMasking(Protocol[MaskingMemory]):
         if self.mode == "resilient" and self.active:
             codes = np.zeros((n_holders, KEY_BYTES), dtype=np.uint8)
             frames.append(SurvivorCodes(session=session, codes=codes))
-        n_messages = {1: 4, 2: 6, 3: 8}[len(frames)] + 2 * n_requests(cut(encodings))
+        n_messages = {1: 4, 2: 6, 3: 8}[len(frames)] + 2 * n_requests(len(parts))
         if len(parts) > 1:
             frames[:1] = parts
         return Cost(n_messages, sum(encode(frame).size for frame in frames))

@@ -109,9 +109,7 @@ class Session(Generic[R]):
         self._working = False
         self._slots: dict[Slot, Message | bytes] = {}  # or the digest of what is gone
         self._turn = 0  # the last one awaited
-        self._awaited: dict[
-            PartyId, None
-        ] = {}  # from whom the present wait has not everything yet, in its order
+        self._awaited: dict[PartyId, None] = {}  # whose messages the present wait has not all, in its order
         self._lost: dict[PartyId, str | None] = {}
         self._told: set[PartyId] = set()
 
