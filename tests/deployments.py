@@ -138,6 +138,25 @@ class Deployed:
         os.kill(int(inside), signal.SIGTERM)  # and not what has brought it into the host's namespaces
         joined.wait()
 
+    def processes(self, name: str, title: str = "Deployed") -> list[int]:
+        """Return the processes of a party's host with such a title, as the machine under all hosts numbers them."""
+        found = []
+        inside = os.readlink(f"/proc/{self.host(name).inside}/ns/pid")
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    same = os.readlink(entry / "ns" / "pid") == inside
+                    if same and title in (entry / "cmdline").read_text():
+                        found.append(int(entry.name))
+                except OSError:  # it has just ended
+                    continue
+        return found
+
+    def send(self, name: str, number: int, title: str = "Deployed") -> None:
+        """Send a signal to the process of a party."""
+        [process] = self.processes(name, title)
+        os.kill(process, number)
+
     @property
     def address(self) -> str:
         """Of Ray's head."""
@@ -157,7 +176,11 @@ class Deployed:
         return time.monotonic() - began
 
     def is_ready(self, name: str) -> bool:
-        return any(event["event"] == "ready" for event in self.events(name))
+        return self.times_ready(name) > 0
+
+    def times_ready(self, name: str) -> int:
+        """How often a party's process was made and is ready, since it was told to join."""
+        return sum(event["event"] == "ready" for event in self.events(name))
 
     def start(self, seconds: float = READY_SECONDS) -> None:
         """Have all parties join, and wait until they are there."""

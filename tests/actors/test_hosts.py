@@ -83,21 +83,6 @@ def estimate(*names: str) -> float:
     return float(asyncio.run(last()).params["lambda"])
 
 
-def process_of(deployed: Deployed, name: str, title: str = "Deployed") -> list[int]:
-    """Processes of a party, as the machine under all hosts numbers them."""
-    found = []
-    inside = os.readlink(f"/proc/{deployed.host(name).inside}/ns/pid")
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                same = os.readlink(entry / "ns" / "pid") == inside
-                if same and title in (entry / "cmdline").read_text():
-                    found.append(int(entry.name))
-            except OSError:  # it has just ended
-                continue
-    return found
-
-
 def check(answer: dict[str, Any], *lost: str) -> None:
     """An answer over the survivors, or a typed error, in time."""
     assert answer["seconds"] < STATED_SECONDS
@@ -142,17 +127,15 @@ def test_a_holder_that_is_cut_off_is_lost_and_comes_back(deployed: Deployed, ana
 
 
 def test_a_holder_that_freezes_is_lost_and_comes_back(deployed: Deployed, analyst: Analyst) -> None:
-    [process] = process_of(deployed, "site-3")
-    answer = ask_while(deployed, analyst, lambda: os.kill(process, signal.SIGSTOP))
-    os.kill(process, signal.SIGCONT)
+    answer = ask_while(deployed, analyst, lambda: deployed.send("site-3", signal.SIGSTOP))
+    deployed.send("site-3", signal.SIGCONT)
     check(answer, "site-3")
     deployed.wait_until_all_are_met(analyst)
     check_works(analyst.ask("run"))
 
 
 def test_a_holder_that_is_killed_joins_again_by_itself(deployed: Deployed, analyst: Analyst) -> None:
-    [process] = process_of(deployed, "site-1")
-    check(ask_while(deployed, analyst, lambda: os.kill(process, signal.SIGKILL)), "site-1")
+    check(ask_while(deployed, analyst, lambda: deployed.send("site-1", signal.SIGKILL)), "site-1")
     deployed.wait_until_all_are_met(analyst)
     check_works(analyst.ask("run"))
 
@@ -175,9 +158,7 @@ def test_a_command_that_is_killed_leaves_nothing_in_the_way_of_the_next(
     [inside] = Path(f"/proc/{joined.pid}/task/{joined.pid}/children").read_text().split()
     os.kill(int(inside), signal.SIGKILL)
     joined.wait()
-    deployed.wait_for(
-        lambda: not process_of(deployed, "site-3", "tacit") + process_of(deployed, "site-3", "ray")
-    )
+    deployed.wait_for(lambda: not deployed.processes("site-3", "tacit") + deployed.processes("site-3", "ray"))
     deployed.join("site-3")
     deployed.wait_for(lambda: deployed.is_ready("site-3"))
     deployed.wait_until_all_are_met(analyst)
@@ -195,10 +176,9 @@ def test_a_party_that_is_met_again_stays_met(deployed: Deployed, analyst: Analys
 def test_a_coordinator_that_freezes_is_told_and_works_when_it_has_thawed(
     deployed: Deployed, analyst: Analyst
 ) -> None:
-    [process] = process_of(deployed, COORDINATOR, "DeployedCoordinator")
     try:
         for answer in (
-            ask_while(deployed, analyst, lambda: os.kill(process, signal.SIGSTOP)),
+            ask_while(deployed, analyst, lambda: deployed.send(COORDINATOR, signal.SIGSTOP)),
             analyst.ask("run"),  # by who did not know
         ):
             assert answer["error"] == "PeerUnreachableError"
@@ -206,7 +186,7 @@ def test_a_coordinator_that_freezes_is_told_and_works_when_it_has_thawed(
             assert "look there" in answer["message"]
             assert answer["seconds"] < STATED_SECONDS
     finally:
-        os.kill(process, signal.SIGCONT)
+        deployed.send(COORDINATOR, signal.SIGCONT)
     deployed.wait_for(lambda: analyst.ask("absent").get("absent") == {})
     check_works(analyst.ask("run"))
 
@@ -230,8 +210,7 @@ def test_who_asks_is_told_that_the_coordinator_is_cut_off(deployed: Deployed, an
 
 def test_a_coordinator_that_is_killed_joins_again_by_itself(deployed: Deployed, analyst: Analyst) -> None:
     version = analyst.ask("save", name="rate")["version"]
-    [process] = process_of(deployed, COORDINATOR, "DeployedCoordinator")
-    answer = ask_while(deployed, analyst, lambda: os.kill(process, signal.SIGKILL))
+    answer = ask_while(deployed, analyst, lambda: deployed.send(COORDINATOR, signal.SIGKILL))
     assert answer.get("error", "PeerUnreachableError") == "PeerUnreachableError"
     assert answer["seconds"] < STATED_SECONDS
     deployed.wait_for(lambda: analyst.ask("absent").get("absent") == {})

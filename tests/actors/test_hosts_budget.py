@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import hosts
@@ -82,21 +80,6 @@ def released(deployed: Deployed, name: str) -> list[str]:
     return [session for session, told in chain.sessions.items() if told["intended"]]
 
 
-def kill(deployed: Deployed, name: str) -> None:
-    """End the process of a party."""
-    inside = os.readlink(f"/proc/{deployed.host(name).inside}/ns/pid")
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if (
-                    os.readlink(entry / "ns" / "pid") == inside
-                    and "Deployed" in (entry / "cmdline").read_text()
-                ):
-                    os.kill(int(entry.name), signal.SIGKILL)
-            except OSError:  # it has just ended
-                continue
-
-
 def check_charges(deployed: Deployed) -> None:
     for name in HOLDERS:
         charges = charged(deployed, name)
@@ -114,15 +97,17 @@ def test_what_a_killed_holder_has_released_is_charged_and_a_spent_budget_stays_s
         assert len(answers) < MOST_RUNS, answers
         analyst.begin("run")
         time.sleep(0.05 * (len(answers) - 1))
-        kill(deployed, "west")  # at another moment of each run
+        deployed.send("west", signal.SIGKILL)  # at another moment of each run
         answers.append(analyst.end())
         assert answers[-1]["seconds"] < STATED_SECONDS
         assert answers[-1].get("error", "RefusedError") in ("RefusedError", *TYPED), answers
         deployed.wait_until_all_are_met(analyst)
         check_charges(deployed)
     spent = {name: charged(deployed, name) for name in HOLDERS}
+    before = {name: deployed.times_ready(name) for name in HOLDERS}
     for name in HOLDERS:
-        kill(deployed, name)
+        deployed.send(name, signal.SIGKILL)
+    deployed.wait_for(lambda: all(deployed.times_ready(name) > before[name] for name in HOLDERS))
     deployed.wait_until_all_are_met(analyst)
     again = analyst.ask("run")
     assert (again["error"], BUDGET_SPENT in again["message"]) == ("RefusedError", True), again
