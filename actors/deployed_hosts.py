@@ -16,6 +16,7 @@ import contextlib
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -52,8 +53,14 @@ from .transport import Peer
 SEEK_SECONDS = 2.0  # between two looks for a party that is not there
 ANSWER_SECONDS = 5.0
 START_SECONDS = 15.0
+GREETINGS = (
+    3  # of a party that is not reached, in so many seconds: then it is there, and the way to it is not
+)
+GREETING_SECONDS = 30.0
 
 NOT_THERE = "not there yet"
+UNREACHED = "it is there, and is not reached from this machine"
+UNREACHING = "it is there, and does not reach this machine"
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +84,7 @@ class DeployedHost(DispatchingHost):
         self._clocks = Clocks()
         self._there: dict[Peer, asyncio.Event] = {}  # set as long as a party is met
         self._proving: dict[Peer, asyncio.Lock] = {}
+        self._greeted: dict[Peer, deque[float]] = {}  # when each has said that it is there
         self._keeping: list[asyncio.Future[Any]] = []
         super().__init__([self._party()])
 
@@ -98,6 +106,7 @@ class DeployedHost(DispatchingHost):
         self.pin([[party] for party in self._study.parties], [None] * len(self._study.parties))
         self._there = {peer: asyncio.Event() for peer in self._peers.values()}
         self._proving = {peer: asyncio.Lock() for peer in self._there}
+        self._greeted = {peer: deque(maxlen=GREETINGS) for peer in self._there}
         for peer in self._there:
             self._lose(peer)
         seeking = [asyncio.ensure_future(self._seek(peer)) for peer in self._there]
@@ -144,6 +153,7 @@ class DeployedHost(DispatchingHost):
         peer = next((peer for peer in self._there if name in peer.parties), None)
         if peer is None:
             return "the study has no such party" if self._there else NOT_THERE
+        self._greeted[peer].append(time.monotonic())
         return await self._seek(peer, greets=False)
 
     async def problems(self) -> dict[str, str]:
@@ -163,10 +173,12 @@ class DeployedHost(DispatchingHost):
         try:
             handle = await self._proven(peer)
             problem = await _in_time(handle.greet.remote(own)) if greets else ""
-            if problem not in ("", NOT_THERE):
+            if problem == UNREACHED:
+                problem = UNREACHING
+            elif problem not in ("", NOT_THERE):
                 raise SetupError(f"{name} does not take {own} for the party of its study: {problem}")
         except (LookupError, RayError, OSError):  # among them a timeout
-            problem = NOT_THERE
+            problem = UNREACHED if self._reaches(peer) else NOT_THERE
         except SetupError as error:
             problem = str(error)
         else:
@@ -174,9 +186,14 @@ class DeployedHost(DispatchingHost):
                 self._take_in(peer)
         if problem and not self._there[peer].is_set():  # it may have been met by its own greeting, meanwhile
             if problem not in (NOT_THERE, self._problems.get(name)):
-                logger.warning("%s", problem)
+                logger.warning("%s: %s", name, problem)
             self._problems[name] = problem
         return problem
+
+    def _reaches(self, peer: Peer) -> bool:
+        """Whether a party that this process does not reach has greeted it again and again, just now."""
+        greeted = self._greeted[peer]
+        return len(greeted) == GREETINGS and time.monotonic() - greeted[0] < GREETING_SECONDS
 
     async def _proven(self, peer: Peer) -> Any:
         """Find a party's process, have it prove that it is the party, and send to it from now on; return its handle."""
@@ -196,6 +213,7 @@ class DeployedHost(DispatchingHost):
         """Take note that a party is met: from now on it is watched over, and invited."""
         (name,) = peer.parties
         self._problems.pop(name, None)
+        self._greeted[peer].clear()
         if self._there[peer].is_set():
             return
         self.watch_over(peer)

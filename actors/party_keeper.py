@@ -10,6 +10,7 @@ import re
 import secrets
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ..records.signing import KEY_BYTES
 from ..serialization.errors import TacitError
 from . import cluster
 from .clocks import told
+from .deployed_hosts import UNREACHED
 from .errors import PeerUnreachableError, cause_of
 
 RETRY_SECONDS = 1.0
@@ -48,6 +50,8 @@ def keep(file: PartyFile) -> None:
     ------
     TacitError
         If it cannot be made, or cannot start.
+    PeerUnreachableError
+        When it does not reach a party any longer that reaches it.
     RayError
         When it ends, or does not answer for long.
     """
@@ -67,6 +71,8 @@ def keep(file: PartyFile) -> None:
 
     look_at_clocks()
     say("ready", party=name, study=study.title, not_met=problems)
+    everybody = {party.name for party in study.parties}
+    met = everybody - problems.keys()
     gone = host.watch.remote()
     while True:
         done, _ = ray.wait([gone], timeout=LOOK_SECONDS)
@@ -78,6 +84,23 @@ def keep(file: PartyFile) -> None:
             problems = now
             look_at_clocks()
             say("parties", not_met=now)
+            met |= everybody - now.keys()
+        if kind != COORDINATOR:
+            _check_reach(met, now)
+
+
+def _check_reach(met: set[str], problems: Mapping[str, str]) -> None:
+    """See whether a party that was met before is there and is reached no longer.
+
+    A process that was cut off for some time may hear of no new process any more, as Ray has lost its subscription: it
+    has to be made anew. The coordinator's is beside Ray's head, which it cannot be cut off from. What was never met is
+    the network's doing, and told.
+    """
+    for name in sorted(met):
+        if problems.get(name) == UNREACHED:
+            raise PeerUnreachableError(
+                name, remedy="Ray has lost the way to it, and the process is made anew"
+            )
 
 
 def _place(file: PartyFile) -> RepositoryPlace:

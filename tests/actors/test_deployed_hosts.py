@@ -18,7 +18,7 @@ from ray.exceptions import ActorUnavailableError
 from studies import identity_of, secret_of, study_text
 from tacit.actors import deployed_hosts, transport, watching_host
 from tacit.actors.computation import Terms
-from tacit.actors.deployed_hosts import NOT_THERE
+from tacit.actors.deployed_hosts import NOT_THERE, UNREACHED, UNREACHING
 from tacit.actors.events import Failure, Result
 from tacit.models.definition import Definition
 from tacit.models.errors import DataError
@@ -324,6 +324,48 @@ def test_greeting_under_a_name_makes_nobody_that_party(cluster: Cluster, loop: a
         async with cluster:
             await cluster.join("coordinator")
             assert await cluster.host("coordinator").greet("north") == NOT_THERE
+            assert "north" in cluster.lost
+
+    loop.run(scene())
+
+
+def test_party_that_greets_again_and_again_and_is_not_reached_is_told_apart_from_one_that_is_not_there(
+    cluster: Cluster, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it greets: a process that was cut off may have lost the way to it."""
+
+    async def scene() -> None:
+        async with cluster:
+            await cluster.join("coordinator")
+            await cluster.join("north")
+            await until(lambda: "north" not in cluster.problems("coordinator"))
+            monkeypatch.setattr(deployed_hosts, "ANSWER_SECONDS", 0.01)
+            cluster.handles["north"].hangs.update(("present", "ping"))
+            host: Any = cluster.host("coordinator")
+            [peer] = [peer for peer in host._peers.values() if "north" in peer.parties]
+            host._lose(peer)
+            greet = host.greet
+            assert [await greet("north") for _ in range(3)] == [NOT_THERE, NOT_THERE, UNREACHED]
+            assert cluster.problems("coordinator")["north"] == UNREACHED
+            monkeypatch.setattr(deployed_hosts, "GREETING_SECONDS", 0.0)
+            await until(lambda: cluster.problems("coordinator")["north"] == NOT_THERE)
+            cluster.handles["north"].hangs.clear()
+            await until(lambda: "north" not in cluster.problems("coordinator"))
+
+    loop.run(scene())
+
+
+def test_who_greets_a_party_that_does_not_reach_it_knows(cluster: Cluster, loop: asyncio.Runner) -> None:
+    async def scene() -> None:
+        async with cluster:
+            await cluster.join("coordinator")
+            host: Any = cluster.make("north")
+
+            async def greet(name: str) -> str:
+                return UNREACHED
+
+            host.greet = greet
+            await until(lambda: cluster.problems("coordinator")["north"] == UNREACHING)
             assert "north" in cluster.lost
 
     loop.run(scene())

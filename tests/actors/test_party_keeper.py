@@ -12,6 +12,7 @@ import pytest
 from deployed import party_file
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayError, RayTaskError
 from tacit.actors import cluster, party_keeper
+from tacit.actors.deployed_hosts import NOT_THERE, UNREACHED
 from tacit.actors.errors import PeerUnreachableError
 from tacit.actors.party_keeper import words_of
 from tacit.models.errors import DataError
@@ -245,3 +246,32 @@ def test_second_process_of_a_party_is_told(
     monkeypatch.setattr(cluster, "start_party", start_party)
     assert party_keeper.main(str(party_file(tmp_path, "north"))) == 1
     assert events(capsys) == [{"event": "failed", "error": "a process of north is there already"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "is_kept"),
+    [("north", {}, False), ("north", {"east": UNREACHED}, True), ("coordinator", {}, True)],
+    ids=["a holder", "a holder that never met it", "the coordinator"],
+)
+def test_process_that_reaches_no_longer_whom_it_had_met_is_made_anew(
+    name: str,
+    before: dict[str, str],
+    is_kept: bool,
+    tmp_path: Path,
+    made: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once: what has never been met is the network's doing. The coordinator is beside Ray's head, and hears of all."""
+    host = SimpleNamespace(
+        start=Remote(before),
+        watch=Remote(ActorDiedError()),
+        problems=Remote(before, {"east": NOT_THERE}, {"east": UNREACHED}),
+        clocks_ahead=Remote({}),
+    )
+    monkeypatch.setattr(cluster, "start_party", lambda *_: host)
+    assert party_keeper.main(str(party_file(tmp_path, name))) == 1
+    failed = events(capsys)[-1]["error"]
+    assert (
+        "its process has ended" if is_kept else "the process of east is gone or does not answer"
+    ) in failed
