@@ -249,6 +249,9 @@ def _start_named(kind: type, name: tuple[str, str], machine: str, *arguments: An
         "name": actor_name(*name),
         "namespace": NAMESPACE,
         "label_selector": _place_of(machine),
+        # One byte: Ray's head asks the machine of whoever starts what takes something, and otherwise any at all, be it
+        # one that is cut off.
+        "memory": 1,
     }
     try:
         return _actor_class(kind).options(**named).remote(*arguments, **keywords)
