@@ -5,12 +5,14 @@ The machines are a coordinator's, with a holder on it, and those of two further 
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import databases
@@ -20,8 +22,10 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from databases import BIN, PASSWORD, database_files
-from deployments import Analyst, Deployed, deploy
+from deployed import TITLE
+from deployments import COORDINATOR, Analyst, Deployed, deploy
 from hosts import Host
+from tacit.records.certificates import environment
 
 OBSTACLE = hosts.obstacle() or databases.obstacle()
 
@@ -31,6 +35,9 @@ pytestmark = [
     pytest.mark.timeout(400),  # Ray takes half a minute to start on several hosts, and on a busy machine more
     pytest.mark.skipif(bool(OBSTACLE), reason=OBSTACLE or "there can be hosts with PostgreSQL"),
 ]
+
+HAS_DASHBOARD = all(find_spec(name) for name in ("aiohttp", "opentelemetry", "prometheus_client"))
+needs_dashboard = pytest.mark.skipif(not HAS_DASHBOARD, reason="a dashboard takes ray[default]")
 
 CANARY = 7318.529471  # among the rows of each holder
 ANALYSIS = """\
@@ -56,26 +63,32 @@ for place in sys.argv[1].split(":"):
             except OSError as error:
                 print("unread", path, error)
 """
-# What a dashboard shows, it asks of these processes: all that they have in memory is looked through.
+SEARCHED = ("raylet/raylet", "gcs_server", "dashboard")
+# The dashboard, and what it asks: all that these processes have in memory is looked through.
 SEARCH_MEMORY = """
 import os, sys
-wanted = [bytes.fromhex(each) for each in sys.argv[1:]]
+import numpy as np
+wanted = [bytes.fromhex(each) for each in sys.argv[2:]]
 for process in filter(str.isdigit, os.listdir("/proc")):
     try:
-        name = open(f"/proc/{process}/comm").read().strip()
+        command = open(f"/proc/{process}/cmdline").read().lower()
     except OSError:
         continue
-    if name not in ("gcs_server", "raylet"):
+    name = next((name for name in sys.argv[1].split() if name in command), None)
+    if name is None or process == str(os.getpid()):
         continue
-    with open(f"/proc/{process}/maps") as maps, open(f"/proc/{process}/mem", "rb", 0) as memory:
-        for mapping in maps:
-            span, rights, *_ = mapping.split()
-            if "r" not in rights or "/dev/shm" in mapping or "[v" in mapping:  # shared memory is searched as files
-                continue
-            begin, end = (int(bound, 16) for bound in span.split("-"))
-            memory.seek(begin)
+    maps, memory, pages = (open(f"/proc/{process}/{which}", "rb") for which in ("maps", "mem", "pagemap"))
+    for mapping in maps:
+        span, rights, *_ = mapping.split()
+        if not rights.startswith(b"rw") or b"/dev/shm" in mapping:  # shared memory is searched as files
+            continue
+        begin, end = (int(bound, 16) // 4096 for bound in span.split(b"-"))
+        pages.seek(8 * begin)
+        there = np.frombuffer(pages.read(8 * (end - begin)), "<u8") >> 62 != 0  # what was ever touched
+        for first, last in np.flatnonzero(np.diff(there, prepend=False, append=False)).reshape(-1, 2).tolist():
+            memory.seek(4096 * (begin + first))
             try:
-                content = memory.read(end - begin)
+                content = memory.read(4096 * (last - first))
             except OSError:
                 continue
             print("read", len(content))
@@ -83,6 +96,30 @@ for process in filter(str.isdigit, os.listdir("/proc")):
                 if each in content:
                     print("FOUND", name, each.hex())
 """
+
+# What the dashboard shows, without the token and with it.
+LOOK = """
+import json, sys, urllib.error, urllib.request
+token, *paths = sys.argv[1:]
+for path in paths:
+    for headers in ({}, {"Authorization": "Bearer " + open(token).read().strip()}):
+        try:
+            asked = urllib.request.Request("http://127.0.0.1:8265" + path, headers=headers)
+            with urllib.request.urlopen(asked) as page:
+                print(json.dumps([path, page.status, page.read().decode()]))
+        except urllib.error.HTTPError as error:
+            print(json.dumps([path, error.code, error.read().decode()]))
+"""
+PAGES = (
+    *(
+        "/api/jobs/",
+        "/logical/actors",
+        "/nodes?view=summary",
+        "/events",
+        "/api/cluster_status",
+    ),
+    *(f"/api/v0/{kind}?detail=1" for kind in ("actors", "tasks", "objects", "workers", "nodes", "jobs")),
+)
 
 
 def rows_of(holder: int) -> pd.DataFrame:
@@ -144,6 +181,9 @@ password_file = "password"
         password.write_text(PASSWORD)
         password.chmod(0o600)
         serve(made.host("north"), database)
+        if HAS_DASHBOARD:
+            own = folder / COORDINATOR / "party.toml"
+            own.write_text(own.read_text() + "dashboard = true\n")
         made.start()
         yield made
 
@@ -165,36 +205,80 @@ def test_a_table_of_a_database_feeds_a_regression(analyst: Analyst) -> None:
     assert answer["params"] == pytest.approx(expected.params.tolist(), rel=1e-8)
 
 
+def secrets() -> list[bytes]:
+    """What is to be found nowhere: values of rows, as text and as they lie in memory, and the password."""
+    values = [CANARY, *ROWS["north"]["dose"][:3]]
+    forms = [form for value in values for form in (repr(float(value)).encode(), struct.pack("<d", value))]
+    return [*forms, PASSWORD.encode()]
+
+
+@needs_dashboard
+def test_a_job_of_ray_runs_the_study(deployed: Deployed, analyst: Analyst) -> None:
+    expected = analyst.ask("run")["params"]
+    study = ("-m", "tacit", "run", str(deployed.study()), "--save", "visits", "--json")
+    submitted = subprocess.run(
+        deployed.host(COORDINATOR).command(
+            *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit"),
+            *("--address", "http://127.0.0.1:8265", "--", sys.executable, *study),
+        ),
+        env={**os.environ, **environment(deployed.folder / COORDINATOR / "certificates")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert submitted.returncode == 0, submitted
+    printed = submitted.stdout
+    found = json.loads(printed[printed.index("{\n") : printed.rindex("\n}") + 2])
+    assert found["result"]["estimates"] == expected
+    assert found["version"] == 1
+
+
+@needs_dashboard
+def test_no_row_is_found_on_a_page_of_the_dashboard(deployed: Deployed, analyst: Analyst) -> None:
+    assert "params" in analyst.ask("run")
+    token = str(deployed.folder / COORDINATOR / "certificates" / "token")
+    told = deployed.host(COORDINATOR).run(sys.executable, "-c", LOOK, token, *PAGES)
+    pages = [json.loads(line) for line in told.splitlines()]
+    assert [status for _, status, _ in pages] == [401, 200] * len(PAGES), pages
+    shown = "".join(page for _, _, page in pages)
+    for known in ("DeployedHolder", f"{TITLE}: north", "10.77.2.2", "tacit run"):  # would the search find it?
+        assert known in shown
+    assert not [each for each in secrets() if each in shown.encode()]
+    without_token = "".join(page for _, status, page in pages if status == 401)
+    assert "Deployed" not in without_token
+
+
 def test_no_row_is_found_in_a_frame_a_log_an_object_a_record_or_what_a_dashboard_shows(
     deployed: Deployed, analyst: Analyst, tmp_path: Path
 ) -> None:
     with hosts.wiretap(deployed.network, tmp_path / "trace"):
         assert "params" in analyst.ask("run")
-    secrets = [CANARY, *ROWS["north"]["dose"][:3]]
-    wanted = [text for value in secrets for text in (repr(float(value)).encode(), struct.pack("<d", value))]
-    wanted.append(PASSWORD.encode())
+    wanted = secrets()
     heard = b"".join(path.read_bytes() for path in tmp_path.glob("trace.*"))
     assert len(heard) > 50_000
     assert not [each for each in wanted if each in heard]
     planted = Path(hosts.RAY_FOLDER) / "planted"  # would the search find it?
     plant = f"open('{planted}', 'wb').write(bytes.fromhex('{wanted[1].hex()}'))"
     deployed.host("east").run(sys.executable, "-c", plant)
-    is_head = False  # whether what the head knows was among it
+    seen_anywhere = set()
     for name, host in deployed.hosts.items():
         places = [hosts.RAY_FOLDER, "/dev/shm", str(deployed.folder / name / "state")]
         found = host.run(sys.executable, "-c", SEARCH, ":".join(places), *(each.hex() for each in wanted))
         expected = [f"FOUND {planted}"] if name == "east" else []
         assert [line for line in found.splitlines() if "FOUND" in line] == expected
         assert found.count("read ") > 10
-        known = b"south"  # a party's name: would the search find it?
-        found = host.run(sys.executable, "-c", SEARCH_MEMORY, *(each.hex() for each in (known, *wanted)))
+        known = b"Deployed"  # a class of ours: would the search find it?
+        hexed = [each.hex() for each in (known, *wanted)]
+        found = host.run(sys.executable, "-c", SEARCH_MEMORY, " ".join(SEARCHED), *hexed)
         seen = {line for line in found.splitlines() if line.startswith("FOUND")}
-        assert f"FOUND raylet {known.hex()}" in seen
-        assert seen <= {f"FOUND {process} {known.hex()}" for process in ("raylet", "gcs_server")}
+        assert f"FOUND raylet/raylet {known.hex()}" in seen
+        assert seen <= {f"FOUND {process} {known.hex()}" for process in SEARCHED}
         assert (
             sum(int(line.split()[1]) for line in found.splitlines() if line.startswith("read")) > 10_000_000
         )
-        is_head |= f"FOUND gcs_server {known.hex()}" in seen
+        seen_anywhere |= seen
         said = deployed.log(name).read_bytes()
         assert not [each for each in wanted if each in said]
-    assert is_head
+    for process in SEARCHED if HAS_DASHBOARD else SEARCHED[:2]:
+        assert f"FOUND {process} {known.hex()}" in seen_anywhere
