@@ -58,12 +58,22 @@ with tacit.connect(sys.argv[1]) as federation:
 """
 
 
+def _end_inside(process: subprocess.Popen[str], number: int) -> None:
+    """End a command on a host, and not what has brought it into the host's namespaces."""
+    for inside in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        os.kill(int(inside), number)
+
+
 @dataclass
 class Analyst:
     """Who asks, in a process of its own."""
 
     process: subprocess.Popen[str]
-    answers: int
+
+    def close(self) -> None:
+        """End it, even if it waits for an answer."""
+        _end_inside(self.process, signal.SIGKILL)
+        self.process.communicate()
 
     def ask(self, do: str, seconds: float = 120.0, **what: Any) -> dict[str, Any]:
         """Ask, and wait for the answer."""
@@ -133,10 +143,8 @@ class Deployed:
 
     def leave(self, name: str) -> None:
         """End a party's command, as Ctrl-C does."""
-        joined = self.joins[name]
-        [inside] = Path(f"/proc/{joined.pid}/task/{joined.pid}/children").read_text().split()
-        os.kill(int(inside), signal.SIGTERM)  # and not what has brought it into the host's namespaces
-        joined.wait()
+        _end_inside(self.joins[name], signal.SIGTERM)
+        self.joins[name].wait()
 
     def processes(self, name: str, title: str = "Deployed") -> list[int]:
         """Return the processes of a party's host with such a title, as the machine under all hosts numbers them."""
@@ -196,7 +204,7 @@ class Deployed:
             stdout=subprocess.PIPE,
             text=True,
         )
-        analyst = Analyst(process, 0)
+        analyst = Analyst(process)
         assert analyst.end(180.0) == {"connected": True}
         return analyst
 

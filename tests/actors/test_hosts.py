@@ -61,8 +61,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 def analyst(deployed: Deployed) -> Iterator[Analyst]:
     asking = deployed.analyst()
     yield asking
-    asking.process.kill()
-    asking.process.communicate()
+    asking.close()
 
 
 @pytest.fixture(autouse=True)
@@ -202,8 +201,7 @@ def test_who_asks_is_told_that_the_coordinator_is_cut_off(deployed: Deployed, an
             assert answer["seconds"] < STATED_SECONDS
     finally:
         host.plug_in()
-        elsewhere.process.kill()
-        elsewhere.process.communicate()
+        elsewhere.close()
     deployed.wait_until_all_are_met(analyst)
     check_works(analyst.ask("run"))
 
@@ -409,6 +407,5 @@ def test_a_coordinators_machine_that_crashes_is_back_when_it_is_started(
         assert again.ask("save", name="rate")["version"] == before + 1  # nothing was lost
         assert again.ask("verify")["verified"]
     finally:
-        again.process.kill()
-        again.process.communicate()
+        again.close()
     test_the_ledgers_agree(deployed)

@@ -63,8 +63,7 @@ def analyst(deployed: Deployed) -> Iterator[Analyst]:
     asking = deployed.analyst()
     deployed.wait_until_all_are_met(asking)
     yield asking
-    asking.process.kill()
-    asking.process.communicate()
+    asking.close()
 
 
 def charged(deployed: Deployed, name: str) -> list[str]:

@@ -193,8 +193,7 @@ def analyst(deployed: Deployed) -> Iterator[Analyst]:
     asking = deployed.analyst()
     deployed.wait_until_all_are_met(asking)
     yield asking
-    asking.process.kill()
-    asking.process.communicate()
+    asking.close()
 
 
 def test_a_table_of_a_database_feeds_a_regression(analyst: Analyst) -> None:

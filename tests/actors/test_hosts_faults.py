@@ -65,8 +65,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 def analyst(deployed: Deployed) -> Iterator[Analyst]:
     asking = deployed.analyst()
     yield asking
-    asking.process.kill()
-    asking.process.communicate()
+    asking.close()
 
 
 @pytest.fixture(autouse=True)
