@@ -33,6 +33,7 @@ R = TypeVar("R")
 
 EARLY_FRAMES = 256
 FLUSH_SECONDS = 1.0
+LOST_SECONDS = 3.0  # that a session waits for who was lost before it began, and may be met again
 THREADS = max(2, os.cpu_count() or 2)
 
 CLOSED = "closed"
@@ -63,6 +64,7 @@ class _Running:
         self.count = count
         self.ended: asyncio.Future[None] = loop.create_future()
         self.timer: asyncio.TimerHandle | None = None
+        self.patience: asyncio.TimerHandle | None = None  # with who was lost before
 
 
 class Driver:
@@ -101,6 +103,7 @@ class Driver:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._posts: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self._lost: set[PartyId] = set()
         self._underway = underway or nullcontext()
         self._shares_threads = threads is not None
         self._threads = threads or ThreadPoolExecutor(THREADS, thread_name_prefix=f"tacit-{me}")
@@ -152,6 +155,8 @@ class Driver:
             if first is not None:
                 self._carry_out(running, session.receive(*first, loop.time()))
             self._take_early_frames(running)
+            if self._lost:
+                running.patience = loop.call_later(LOST_SECONDS, self._tell_of_lost, running)
             await running.ended
         except asyncio.CancelledError:
             self._carry_out(running, session.cancel())
@@ -185,9 +190,14 @@ class Driver:
             self._refuse("a first frame that opens no session here")
 
     def peer_lost(self, party: PartyId) -> None:
-        """Tell every running session that a party is gone."""
+        """Tell every running session that a party is gone, and those to come unless it is there again."""
+        self._lost.add(party)
         for running in list(self._running.values()):
             self._carry_out(running, running.session.peer_lost(party, self._now()))
+
+    def peer_regained(self, party: PartyId) -> None:
+        """Take note that a party is there again."""
+        self._lost.discard(party)
 
     async def in_thread(self, function: Callable[..., R], *arguments: Any) -> R:
         """Call a function off the loop."""
@@ -271,6 +281,11 @@ class Driver:
                 step = running.session.computed(result, self._now())
             self._carry_out(running, step)
 
+    def _tell_of_lost(self, running: _Running) -> None:
+        """Tell a session of those who were lost before it began, and still are."""
+        for party in sorted(self._lost):
+            self._carry_out(running, running.session.peer_lost(party, self._now()))
+
     def _set_timer(self, running: _Running) -> None:
         if running.timer is not None:
             running.timer.cancel()
@@ -297,6 +312,7 @@ class Driver:
 
     def _forget(self, identifier: bytes) -> None:
         running = self._running.pop(identifier)
-        if running.timer is not None:
-            running.timer.cancel()
+        for timer in (running.timer, running.patience):
+            if timer is not None:
+                timer.cancel()
         self._ended.add(identifier)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -61,6 +62,7 @@ class Release(typing.Protocol):
         """
 
 
+NOTICE_SECONDS = 3.0  # by which the coordinator notices a loss later than another party, at most
 CLOSING_SECONDS = 60.0  # a survivor may be computing, and answers only then; the lost are not waited for
 
 
@@ -553,12 +555,18 @@ def check_options(protocol: Protocol[Any], invitation: Invitation, roster: Roste
 
 
 async def _until_the_end(channel: Channel, coordinator: PartyId, part: Awaitable[bool]) -> bool:
-    """Take part; when another party is lost, the coordinator notices too, breaks off, and says so to all."""
+    """Take part; when another party is lost, the coordinator notices too, breaks off, and says so to all.
+
+    Unless the other is lost to this party alone, as where two of them cannot reach each other: then this one breaks
+    off. Who has merely not answered in time is left to the coordinator, whose time is longer.
+    """
     try:
         return await part
     except DropoutError as loss:
         if coordinator not in loss.missing:
-            await channel.receive(Finished, sender=coordinator)
+            with suppress(DropoutError):
+                within = None if loss.reason else NOTICE_SECONDS
+                await channel.receive(Finished, sender=coordinator, within=within)
         raise
 
 

@@ -153,6 +153,8 @@ class Session(Generic[R]):
         if isinstance(message, Abort):
             # What a peer writes there may come to a screen or a log.
             reason = message.reason if message.reason.isprintable() else "for a reason that cannot be shown"
+            if lost := [party for party in message.lost if party in self._accepts]:
+                reason += f" (it has lost {', '.join(lost)})"
             return self.peer_lost(sender, now, reason=reason)
         kind, turn = type(message), getattr(message, "turn", 0)
         problem = "a message ahead of its turn" if turn > self._turn + TURNS_AHEAD else ""

@@ -160,6 +160,14 @@ class Host:
         """Put its cable back."""
         self.network.run("ip", "link", "set", self.link, "up")
 
+    def shun(self, other: Host) -> None:
+        """Have nothing reach another host from here; from there, only what needs no answer."""
+        self.run("ip", "route", "add", "blackhole", other.address)
+
+    def admit(self, other: Host) -> None:
+        """Reach it again."""
+        self.run("ip", "route", "delete", "blackhole", other.address)
+
     @contextlib.contextmanager
     def far(self, seconds: float, lost: float = 0.0) -> Iterator[None]:
         """Have every frame from and to it take so much longer, and a fraction of them never arrive."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from tacit.actors import driver as driver_module
 from tacit.actors import links as links_module
 from tacit.actors.driver import EARLY_FRAMES, Driver
 from tacit.actors.links import Links
@@ -539,5 +540,43 @@ def test_roles_of_a_party_run_side_by_side(loop: asyncio.Runner, wires: Wires) -
         senders, receivers = zip(*pairs, strict=True)
         received = await asyncio.gather(*reversed(receivers), *senders)
         assert [message.session for message in received[: len(sessions)]] == sessions[::-1]
+
+    loop.run(scene())
+
+
+def test_session_is_told_of_who_was_lost_before_it_began_unless_it_is_there_again(
+    loop: asyncio.Runner, wires: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "LOST_SECONDS", 0.02)
+
+    async def ended_in_time(channel: Channel) -> Finished:
+        return await channel.receive(Finished, sender=K, within=0.1)
+
+    async def scene() -> None:
+        driver = wires.drivers[A]
+        driver.peer_lost(K)
+        driver.peer_lost(B)
+        driver.peer_regained(B)
+        with pytest.raises(DropoutError) as caught:
+            await start(wires, A, ended_in_time)
+        assert (caught.value.missing, caught.value.reason) == ((K,), "")
+
+    loop.run(scene())
+
+
+def test_session_is_not_told_of_who_is_met_again_in_time(
+    loop: asyncio.Runner, wires: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "LOST_SECONDS", 0.02)
+
+    async def scene() -> None:
+        driver = wires.drivers[A]
+        driver.peer_lost(K)
+        receiver = start(wires, A, receiving)
+        await turns()
+        driver.peer_regained(K)
+        await asyncio.sleep(0.05)
+        await start(wires, K, sending(FINISHED))
+        assert await receiver == FINISHED
 
     loop.run(scene())

@@ -18,7 +18,8 @@ from tacit.models.likelihood import MaximumLikelihood
 from tacit.models.poisson import poisson_nll
 from tacit.models.sum import Sum
 from tacit.models.total import Total, pooled
-from tacit.protocols.errors import DropoutError, RefusedError
+from tacit.protocols import protocol
+from tacit.protocols.errors import AbortedError, DropoutError, RefusedError
 from tacit.protocols.invitation import ALREADY_RELEASED
 from tacit.protocols.pairwise_masking import PairwiseMasking
 from tacit.protocols.party import PartyId
@@ -74,6 +75,42 @@ class Dies:
         if place == self._place and 0 <= number < self._n_sessions:
             self.names.append(posted.to)
             self._network.kill(posted.to)
+
+
+# Two of them
+
+
+def test_two_holders_who_cannot_reach_each_other_end_the_sum_and_are_named(
+    loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The coordinator, who reaches both, cannot know: who has lost the other says so before long."""
+    monkeypatch.setattr(protocol, "NOTICE_SECONDS", 0.02)
+    parted: list[Posted] = []
+
+    async def scene() -> None:
+        async with Network(FOUR) as network:
+
+            def on_frame(posted: Posted) -> bool:
+                if posted.between_holders and not parted:
+                    parted.append(posted)
+                    network.parties[posted.to].lose(posted.sender)
+                    network.parties[posted.sender].lose(posted.to)
+                return not (parted and {posted.sender, posted.to} == {parted[0].sender, parted[0].to})
+
+            network.on_frame = on_frame
+            with pytest.raises(AbortedError) as caught:
+                await network.run(Sum(itself), on_dropout="continue")
+            assert caught.value.party == parted[0].to
+            assert caught.value.reason == f"DropoutError (it has lost {parted[0].sender})"
+            await network.settle()
+            for name in (parted[0].sender, parted[0].to):
+                for other in (parted[0].sender, parted[0].to):
+                    if name != other:
+                        network.parties[name].regain(other)
+            network.on_frame = lambda _: True
+            assert await network.sum(itself) == sum(FOUR.values())
+
+    loop.run(scene())
 
 
 # Going on

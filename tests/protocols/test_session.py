@@ -407,6 +407,14 @@ def test_an_abort_carries_its_reason_to_whoever_waits_for_that_party() -> None:
     assert told(step) == {A: "RangeError"}, "the others are told, b knows"
 
 
+def test_an_abort_tells_whom_its_sender_has_lost_of_the_session_and_nobody_else() -> None:
+    session = waiting()
+    session.receive(B, Abort(session=SESSION, reason="DropoutError", lost=(C, "\x1b[2J")), 1.0)
+    found = error(session)
+    assert isinstance(found, AbortedError)
+    assert (found.party, found.reason) == (B, "DropoutError (it has lost c)")
+
+
 def test_an_abort_with_an_odd_reason_never_reaches_a_screen() -> None:
     session = waiting()
     session.receive(B, abort("\x1b[2Jgone"), 1.0)
