@@ -90,15 +90,24 @@ class DropoutError(ProtocolError):
 
 
 class AbortedError(ProtocolError):
-    """Another party ended the session; the reason is one of a fixed list, never a value."""
+    """Another party ended the session; the reason is one of a fixed list, never a value.
 
-    def __init__(self, *, party: str, reason: str) -> None:
+    Attributes
+    ----------
+    party, reason : str
+    lost : tuple of str
+        Which parties of the session were lost to that party, if it said so.
+    """
+
+    def __init__(self, *, party: str, reason: str, lost: Iterable[str] = ()) -> None:
         self.party = party
         self.reason = reason
+        self.lost = tuple(lost)
         super().__init__(party, reason)
 
     def __str__(self) -> str:
-        return f"{self.party} ended the session: {self.reason}"
+        lost = f" (it has lost {', '.join(self.lost)})" if self.lost else ""
+        return f"{self.party} ended the session: {self.reason}{lost}"
 
 
 class RefusedError(ProtocolError):

@@ -110,7 +110,7 @@ class Session(Generic[R]):
         self._slots: dict[Slot, Message | bytes] = {}  # or the digest of what is gone
         self._turn = 0  # the last one awaited
         self._awaited: dict[PartyId, None] = {}  # whose messages the present wait has not all, in its order
-        self._lost: dict[PartyId, str | None] = {}
+        self._lost: dict[PartyId, AbortedError | None] = {}  # with its own word, if it gave one
         self._told: set[PartyId] = set()
 
     def __repr__(self) -> str:
@@ -153,9 +153,8 @@ class Session(Generic[R]):
         if isinstance(message, Abort):
             # What a peer writes there may come to a screen or a log.
             reason = message.reason if message.reason.isprintable() else "for a reason that cannot be shown"
-            if lost := [party for party in message.lost if party in self._accepts]:
-                reason += f" (it has lost {', '.join(lost)})"
-            return self.peer_lost(sender, now, reason=reason)
+            lost = [party for party in message.lost if party in self._accepts]
+            return self.peer_lost(sender, now, error=AbortedError(party=sender, reason=reason, lost=lost))
         kind, turn = type(message), getattr(message, "turn", 0)
         problem = "a message ahead of its turn" if turn > self._turn + TURNS_AHEAD else ""
         if kind not in self._accepts[sender]:
@@ -191,11 +190,11 @@ class Session(Generic[R]):
             return Step()
         return self._fail_with(InvalidMessageError(problem, suspects=[sender]))
 
-    def peer_lost(self, party: PartyId, now: float, *, reason: str | None = None) -> Step:
-        """Note that a peer is gone, or that it ended the session for a reason."""
+    def peer_lost(self, party: PartyId, now: float, *, error: AbortedError | None = None) -> Step:
+        """Note that a peer is gone, or that it ended the session: with which error."""
         if party not in self._accepts or self.outcome is not None:
             return Step()
-        self._lost.setdefault(party, reason)
+        self._lost.setdefault(party, error)
         return self._advance(now)
 
     def tick(self, now: float) -> Step:
@@ -261,12 +260,9 @@ class Session(Generic[R]):
         return Step()
 
     def _loss(self, parties: list[PartyId]) -> ProtocolError:
-        """Return the error for parties that are gone: their own reason if they gave one."""
-        for party in parties:
-            reason = self._lost[party]
-            if reason is not None:
-                return AbortedError(party=party, reason=reason)
-        return self._dropout(parties)
+        """Return the error for parties that are gone: their own word if they gave one."""
+        words = (self._lost[party] for party in parties)
+        return next((word for word in words if word is not None), None) or self._dropout(parties)
 
     def _dropout(self, missing: Collection[PartyId], *, reason: str = "") -> DropoutError:
         wait = self.waiting_for

@@ -412,7 +412,8 @@ def test_an_abort_tells_whom_its_sender_has_lost_of_the_session_and_nobody_else(
     session.receive(B, Abort(session=SESSION, reason="DropoutError", lost=(C, "\x1b[2J")), 1.0)
     found = error(session)
     assert isinstance(found, AbortedError)
-    assert (found.party, found.reason) == (B, "DropoutError (it has lost c)")
+    assert (found.party, found.reason, found.lost) == (B, "DropoutError", (C,))
+    assert str(found) == "b ended the session: DropoutError (it has lost c)"
 
 
 def test_an_abort_with_an_odd_reason_never_reaches_a_screen() -> None:
