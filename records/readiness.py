@@ -19,7 +19,7 @@ from ..models.asking import as_asked
 from ..models.errors import DataError
 from ..protocols.party import COORDINATOR, HOLDER
 from ..serialization.errors import TacitError
-from .certificates import check_certificates
+from .certificates import check_certificates, utc_now
 from .errors import RecordError
 from .identity_file import fingerprint
 from .party_file import PartyFile
@@ -28,6 +28,7 @@ from .table import n_rows
 PACKAGES = ("tacit", "ray", "numpy", "phe", "msgpack", "cryptography")
 REACH_SECONDS = 3.0
 LEAST_FREE = 2**28  # bytes: a ledger and a budget must never meet a full disk
+CLOCK_SECONDS = 60.0  # that it may be behind what was written before
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 Outcome = Literal["in order", "warning", "not ready"]
@@ -66,6 +67,7 @@ def readiness(file: PartyFile) -> Iterator[Check]:
     yield Check("study", "in order", f"{file.study.title}, SHA-256 {file.study.digest.hex()[:16]}…")
     yield Check("identity", "in order", f"{file.party.kind} {file.party.name}, {fingerprint(file.party)}")
     yield Check("versions", "in order", _versions())
+    yield _clock(file)
     yield _security(file)
     yield _disk(file)
     if file.party.kind == COORDINATOR:
@@ -85,6 +87,24 @@ def _versions() -> str:
         except PackageNotFoundError:
             found.append(f"{package} from its folder")
     return ", ".join(found)
+
+
+def _clock(file: PartyFile) -> Check:
+    """Look whether the clock says what was before this party's own last record.
+
+    The others' clocks are looked at when they are met.
+    """
+    now = utc_now()
+    last = max((path.stat().st_mtime for path in file.ledger.rglob("*")), default=0.0)
+    behind = last - now.timestamp()
+    if behind > CLOCK_SECONDS:
+        return Check(
+            "clock",
+            "warning",
+            f"it says {now:%Y-%m-%d %H:%M} UTC, and this party's ledger was written {behind:.0f} s later: have it set "
+            "by NTP, as certificates, tokens and the times in ledgers go by it",
+        )
+    return Check("clock", "in order", f"it says {now:%Y-%m-%d %H:%M} UTC")
 
 
 def _security(file: PartyFile) -> Check:

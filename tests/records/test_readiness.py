@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,6 +41,7 @@ def test_holder_looks_at_everything_that_it_needs(tmp_path: Path) -> None:
         "study",
         "identity",
         "versions",
+        "clock",
         "certificates",
         "disk",
         "coordinator",
@@ -54,7 +56,9 @@ def test_holder_looks_at_everything_that_it_needs(tmp_path: Path) -> None:
 
 def test_coordinator_needs_a_repository_and_no_rows(tmp_path: Path) -> None:
     found = ready(tmp_path, "coordinator", "coordinator")
-    assert list(found) == ["study", "identity", "versions", "certificates", "disk", "repository", "question"]
+    assert list(found) == [
+        *("study", "identity", "versions", "clock", "certificates", "disk", "repository", "question")
+    ]
     assert "beside the other state" in found["repository"].told
 
 
@@ -132,6 +136,21 @@ def test_certificates_of_another_machine_are_not(tmp_path: Path) -> None:
 
 
 # Disk
+
+
+@pytest.mark.parametrize(("ahead", "outcome"), [(-100, "in order"), (30, "in order"), (3600, "warning")])
+def test_clock_that_is_behind_the_partys_own_ledger_is_told(ahead: int, outcome: str, tmp_path: Path) -> None:
+    """The coordinator joins first, and has no other party's clock to look at."""
+    write_study(tmp_path, study_text(address=LOCAL))
+    party = PartyFile.read(write_party(tmp_path, "coordinator", "coordinator"))
+    ledger = party.ledger
+    ledger.mkdir(parents=True)
+    (ledger / "entry").write_text("")
+    os.utime(ledger, (0, 0))
+    os.utime(ledger / "entry", (time.time() + ahead,) * 2)
+    [check] = [check for check in readiness(party) if check.what == "clock"]
+    assert check.outcome == outcome
+    assert ("s later: have it set by NTP" in check.told) == (outcome == "warning")
 
 
 def test_full_disk_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
