@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -223,6 +223,7 @@ def deploy(
     rules: str = "",
     sources: Mapping[str, str] | None = None,
     guest: str = "",
+    aggregators: Sequence[str] = (),
 ) -> Deployed:
     """Write the files of a study over new hosts: a coordinator, and holders of rows as CSV.
 
@@ -238,8 +239,14 @@ def deploy(
         The table of another source, by holder.
     guest : str, optional
         The holder on the coordinator's host.
+    aggregators : sequence of str
+        Each on a host of its own.
     """
-    kinds = {COORDINATOR: "coordinator", **dict.fromkeys(rows, "holder")}
+    kinds = {
+        COORDINATOR: "coordinator",
+        **dict.fromkeys(aggregators, "aggregator"),
+        **dict.fromkeys(rows, "holder"),
+    }
     machines = {name: COORDINATOR if name == guest else name for name in kinds}
     made = {machine: network.host(machine) for machine in dict.fromkeys(machines.values())}
     hosts = {name: made[machine] for name, machine in machines.items()}
