@@ -38,6 +38,11 @@ AFTER_LINT := $(MAKE) --no-print-directory --old-file=$(VENV)/.installed-dev
 # Folders that hold Python files and are no part of the package.
 BESIDES := $(patsubst %/,%,$(sort $(dir $(wildcard tests/*.py examples/*.py benchmarks/*.py))))
 
+# What Ray's dashboard and metrics take. With it Ray's head does not start from a folder whose name has a space: there
+# it is not installed, and pytest says which tests are skipped.
+empty :=
+DASHBOARD := $(if $(findstring $(empty) $(empty),$(CURDIR)),$(VENV)/.installed-dev,$(VENV)/.installed-dashboard)
+
 .PHONY: help demo test lint types torch examples notebook unit ray faults build format clean
 
 help:
@@ -80,12 +85,12 @@ unit: $(VENV)/.installed-dev
 	@$(RUN) -m pytest -q -n auto -m "not ray" -rs
 
 # Two Rays at a time, as these tests mostly wait.
-ray: $(VENV)/.installed-dev
+ray: $(DASHBOARD)
 	@echo "==> pytest with a local Ray cluster"
 	@$(RUN) -m pytest -q -rs -n 2 --dist loadfile -m "ray and not faults" $$(grep -rl "mark\.ray" tests --include="*.py")
 
 # What cannot be tested here (namespaces take root) is said; more than half an hour is a failure.
-faults: $(VENV)/.installed-dev
+faults: $(DASHBOARD)
 	@echo "==> pytest with processes that are killed, or are many"
 	@timeout --foreground 1800 $(RUN) -m pytest -q -rs -m faults $$(grep -rl "mark\.faults" tests --include="*.py")
 
@@ -125,6 +130,11 @@ $(VENV)/.installed-dev: pyproject.toml | $(RUN)
 $(VENV)/.installed-torch: $(VENV)/.installed-dev
 	@echo "==> installing torch into $(VENV)"
 	@$(PIP) torch==2.13.0
+	@touch $@
+
+$(VENV)/.installed-dashboard: $(VENV)/.installed-dev
+	@echo "==> installing what Ray's dashboard takes into $(VENV)"
+	@$(PIP) --editable ".[deploy]"
 	@touch $@
 
 $(RUN):
