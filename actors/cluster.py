@@ -249,8 +249,8 @@ def _start_named(kind: type, name: tuple[str, str], machine: str, *arguments: An
         "name": actor_name(*name),
         "namespace": NAMESPACE,
         "label_selector": _place_of(machine),
-        # One byte: Ray's head asks the machine of whoever starts what takes something, and otherwise any at all, be it
-        # one that is cut off.
+        # Ray's head has an actor that asks for nothing started by way of any machine, even one that is cut off; for one
+        # that asks for something, be it a byte, it takes the machine of whoever starts it.
         "memory": 1,
     }
     try:

@@ -119,7 +119,6 @@ class Coordinator(Party):
 
     def regain(self, party: PartyId) -> None:
         """Invite a holder that is there again, and may have lost what it kept between sums."""
-        super().regain(party)
         self.lost.discard(party)
         for protocol, memory in self._memories.values():
             protocol.forget(memory, party)

@@ -53,9 +53,8 @@ from .transport import Peer
 SEEK_SECONDS = 2.0  # between two looks for a party that is not there
 ANSWER_SECONDS = 5.0
 START_SECONDS = 15.0
-GREETINGS = (
-    3  # of a party that is not reached, in so many seconds: then it is there, and the way to it is not
-)
+# A party that is not reached, and greets so often in so many seconds, is there, and the way to it is not.
+GREETINGS = 3
 GREETING_SECONDS = 30.0
 
 NOT_THERE = "not there yet"
@@ -186,7 +185,7 @@ class DeployedHost(DispatchingHost):
                 self._take_in(peer)
         if problem and not self._there[peer].is_set():  # it may have been met by its own greeting, meanwhile
             if problem not in (NOT_THERE, self._problems.get(name)):
-                logger.warning("%s: %s", name, problem)
+                logger.warning("of %s: %s", name, problem)
             self._problems[name] = problem
         return problem
 
@@ -218,12 +217,17 @@ class DeployedHost(DispatchingHost):
             return
         self.watch_over(peer)
         for party in self._parties.values():
+            party.driver.absent.discard(name)
             party.regain(name)
         self._there[peer].set()
 
     def _lose(self, peer: Peer) -> None:
         """Tell the party of this process that another is gone, and have it looked for."""
         super()._lose(peer)
+        for party in self._parties.values():
+            party.driver.absent.update(peer.parties)
+        for party in self._parties.values():
+            party.driver.absent.update(peer.parties)
         self._problems.setdefault(peer.parties[0], NOT_THERE)
         self._there[peer].clear()
         watching = self.watching.get(peer)

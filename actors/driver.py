@@ -33,7 +33,7 @@ R = TypeVar("R")
 
 EARLY_FRAMES = 256
 FLUSH_SECONDS = 1.0
-LOST_SECONDS = 3.0  # that a session waits for who was lost before it began, and may be met again
+ABSENT_SECONDS = 5.0  # that a session waits for who was absent when it began, and may be met any moment
 THREADS = max(2, os.cpu_count() or 2)
 
 CLOSED = "closed"
@@ -64,7 +64,7 @@ class _Running:
         self.count = count
         self.ended: asyncio.Future[None] = loop.create_future()
         self.timer: asyncio.TimerHandle | None = None
-        self.patience: asyncio.TimerHandle | None = None  # with who was lost before
+        self.patience: asyncio.TimerHandle | None = None  # with who was absent before
 
 
 class Driver:
@@ -103,7 +103,7 @@ class Driver:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._posts: set[asyncio.Task[Any]] = set()
         self._closed = False
-        self._lost: set[PartyId] = set()
+        self.absent: set[PartyId] = set()  # kept by whoever learns that they are there again
         self._underway = underway or nullcontext()
         self._shares_threads = threads is not None
         self._threads = threads or ThreadPoolExecutor(THREADS, thread_name_prefix=f"tacit-{me}")
@@ -155,8 +155,9 @@ class Driver:
             if first is not None:
                 self._carry_out(running, session.receive(*first, loop.time()))
             self._take_early_frames(running)
-            if self._lost:
-                running.patience = loop.call_later(LOST_SECONDS, self._tell_of_lost, running)
+            opener = None if first is None else first[0]  # who is there, as its frame is
+            if absent := self.absent - {opener}:
+                running.patience = loop.call_later(ABSENT_SECONDS, self._tell_of_absent, running, absent)
             await running.ended
         except asyncio.CancelledError:
             self._carry_out(running, session.cancel())
@@ -190,14 +191,9 @@ class Driver:
             self._refuse("a first frame that opens no session here")
 
     def peer_lost(self, party: PartyId) -> None:
-        """Tell every running session that a party is gone, and those to come unless it is there again."""
-        self._lost.add(party)
+        """Tell every running session that a party is gone."""
         for running in list(self._running.values()):
             self._carry_out(running, running.session.peer_lost(party, self._now()))
-
-    def peer_regained(self, party: PartyId) -> None:
-        """Take note that a party is there again."""
-        self._lost.discard(party)
 
     async def in_thread(self, function: Callable[..., R], *arguments: Any) -> R:
         """Call a function off the loop."""
@@ -281,9 +277,9 @@ class Driver:
                 step = running.session.computed(result, self._now())
             self._carry_out(running, step)
 
-    def _tell_of_lost(self, running: _Running) -> None:
-        """Tell a session of those who were lost before it began, and still are."""
-        for party in sorted(self._lost):
+    def _tell_of_absent(self, running: _Running, absent: set[PartyId]) -> None:
+        """Tell a session of those who were absent when it began, and still are."""
+        for party in sorted(absent & self.absent):
             self._carry_out(running, running.session.peer_lost(party, self._now()))
 
     def _set_timer(self, running: _Running) -> None:

@@ -13,7 +13,7 @@ REPOSITORY = "the repository"  # which no party can be called
 # Ray would give the parties' processes a thirtieth of what any other process on the machine gets ("niceness" 15):
 # beside one that computes they would answer nobody in time.
 # A machine asks Ray's head whether it still belongs to it: every minute, if nothing is said, and then a head that has
-# crashed and is back would find its holders minutes later.
+# crashed and is back would find its holders more than a minute later.
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

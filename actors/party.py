@@ -87,7 +87,6 @@ class Party:
 
     def regain(self, party: PartyId) -> None:
         """Take note that another party is there again: for sessions that are to come."""
-        self.driver.peer_regained(party)
 
     async def leave(self) -> None:
         """End every session, telling the others."""

@@ -26,7 +26,7 @@ from ..serialization.errors import TacitError
 from . import cluster
 from .clocks import told
 from .deployed_hosts import UNREACHED
-from .errors import PeerUnreachableError, cause_of
+from .errors import ActorError, PeerUnreachableError, cause_of
 
 RETRY_SECONDS = 1.0
 RAY_SECONDS = 60.0
@@ -50,7 +50,7 @@ def keep(file: PartyFile) -> None:
     ------
     TacitError
         If it cannot be made, or cannot start.
-    PeerUnreachableError
+    ActorError
         When it does not reach a party any longer that reaches it.
     RayError
         When it ends, or does not answer for long.
@@ -93,13 +93,13 @@ def _check_reach(met: set[str], problems: Mapping[str, str]) -> None:
     """See whether a party that was met before is there and is reached no longer.
 
     A process that was cut off for some time may hear of no new process any more, as Ray has lost its subscription: it
-    has to be made anew. The coordinator's is beside Ray's head, which it cannot be cut off from. What was never met is
-    the network's doing, and told.
+    has to be made anew, whatever else it is doing. The coordinator's is beside Ray's head, which it cannot be cut off
+    from. What was never met is the network's doing, and told.
     """
     for name in sorted(met):
         if problems.get(name) == UNREACHED:
-            raise PeerUnreachableError(
-                name, remedy="Ray has lost the way to it, and the process is made anew"
+            raise ActorError(
+                f"{name} is there, and is not reached from here any longer: this party's process is made anew"
             )
 
 

@@ -94,7 +94,10 @@ class AbortedError(ProtocolError):
 
     Attributes
     ----------
-    party, reason : str
+    party : str
+        Who ended it.
+    reason : str
+        Why.
     lost : tuple of str
         Which parties of the session were lost to that party, if it said so.
     """

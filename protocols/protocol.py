@@ -62,7 +62,9 @@ class Release(typing.Protocol):
         """
 
 
-NOTICE_SECONDS = 3.0  # by which the coordinator notices a loss later than another party, at most
+# By which the coordinator notices a loss later than another party; while it hands out a model it may be more, and the
+# run ends that could have gone on without the lost.
+NOTICE_SECONDS = 3.0
 CLOSING_SECONDS = 60.0  # a survivor may be computing, and answers only then; the lost are not waited for
 
 

@@ -229,6 +229,9 @@ def test_process_of_a_party_is_on_its_machine_and_is_given_its_file_alone(fake: 
     started = fake.actors["Sprays: north"]
     assert (started["label_selector"], started["namespace"]) == ({"tacit.party": "north"}, "tacit")
     assert (started["arguments"], started["keywords"]) == (("/etc/holder.toml",), {})
+    assert (
+        started["memory"] > 0
+    )  # or Ray's head would start it by way of any machine, even one that is cut off
     assert started["max_restarts"] == 0  # it would not be met: its owner's keeper makes another
 
 

@@ -57,6 +57,24 @@ def agreed() -> Definition:
 # Meeting
 
 
+def test_sessions_are_told_of_who_is_absent_and_of_nobody_who_was_met(
+    cluster: Cluster, loop: asyncio.Runner
+) -> None:
+    async def scene() -> None:
+        async with cluster:
+            for name in ALL[:3]:
+                await cluster.join(name)
+            await cluster.misses("north", "south")
+            [driver] = [party.driver for party in cluster.host("north")._parties.values()]
+            assert driver.absent == {"south"}
+            await cluster.end("coordinator")
+            await until(lambda: driver.absent == {"south", "coordinator"})
+            await cluster.join("coordinator")
+            await until(lambda: driver.absent == {"south"})
+
+    loop.run(scene())
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(["coordinator", "north", "east"])))
 def test_parties_meet_in_whatever_order_they_come(
     order: tuple[str, ...], cluster: Cluster, loop: asyncio.Runner

@@ -544,19 +544,16 @@ def test_roles_of_a_party_run_side_by_side(loop: asyncio.Runner, wires: Wires) -
     loop.run(scene())
 
 
-def test_session_is_told_of_who_was_lost_before_it_began_unless_it_is_there_again(
+def test_session_is_told_of_who_was_absent_when_it_began(
     loop: asyncio.Runner, wires: Wires, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver_module, "LOST_SECONDS", 0.02)
+    monkeypatch.setattr(driver_module, "ABSENT_SECONDS", 0.02)
 
     async def ended_in_time(channel: Channel) -> Finished:
         return await channel.receive(Finished, sender=K, within=0.1)
 
     async def scene() -> None:
-        driver = wires.drivers[A]
-        driver.peer_lost(K)
-        driver.peer_lost(B)
-        driver.peer_regained(B)
+        wires.drivers[A].absent.add(K)
         with pytest.raises(DropoutError) as caught:
             await start(wires, A, ended_in_time)
         assert (caught.value.missing, caught.value.reason) == ((K,), "")
@@ -567,16 +564,32 @@ def test_session_is_told_of_who_was_lost_before_it_began_unless_it_is_there_agai
 def test_session_is_not_told_of_who_is_met_again_in_time(
     loop: asyncio.Runner, wires: Wires, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver_module, "LOST_SECONDS", 0.02)
+    monkeypatch.setattr(driver_module, "ABSENT_SECONDS", 0.02)
 
     async def scene() -> None:
-        driver = wires.drivers[A]
-        driver.peer_lost(K)
+        wires.drivers[A].absent.add(K)
         receiver = start(wires, A, receiving)
         await turns()
-        driver.peer_regained(K)
+        wires.drivers[A].absent.discard(K)
         await asyncio.sleep(0.05)
         await start(wires, K, sending(FINISHED))
         assert await receiver == FINISHED
+
+    loop.run(scene())
+
+
+def test_session_is_never_told_that_who_opened_it_is_absent(
+    loop: asyncio.Runner, wires: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would end in silence, and whoever opened it would wait."""
+    monkeypatch.setattr(driver_module, "ABSENT_SECONDS", 0.0)
+
+    async def later(channel: Channel) -> Closed:
+        return await channel.receive(Closed, sender=K, within=0.1)
+
+    async def scene() -> None:
+        wires.drivers[A].absent.add(K)
+        with pytest.raises(DropoutError, match="no answer in time"):
+            await wires.drivers[A].run(session_of(A, later), keys_of(A), first=(K, FINISHED))
 
     loop.run(scene())

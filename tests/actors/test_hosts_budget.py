@@ -94,12 +94,14 @@ def test_what_a_killed_holder_has_released_is_charged_and_a_spent_budget_stays_s
     check_charges(deployed)
     while BUDGET_SPENT not in answers[-1].get("message", ""):
         assert len(answers) < MOST_RUNS, answers
+        times = deployed.times_ready("west")
         analyst.begin("run")
         time.sleep(0.05 * (len(answers) - 1))
         deployed.send("west", signal.SIGKILL)  # at another moment of each run
         answers.append(analyst.end())
         assert answers[-1]["seconds"] < STATED_SECONDS
         assert answers[-1].get("error", "RefusedError") in ("RefusedError", *TYPED), answers
+        deployed.wait_for(lambda: deployed.times_ready("west") > times)  # noqa: B023 - called here and now
         deployed.wait_until_all_are_met(analyst)
         check_charges(deployed)
     spent = {name: charged(deployed, name) for name in HOLDERS}

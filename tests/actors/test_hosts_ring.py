@@ -82,7 +82,8 @@ def test_two_holders_who_cannot_reach_each_other_are_told_and_the_ring_closes_ag
     assert any("it has lost north" in message or "it has lost south" in message for message in told), told
 
     def have_met() -> bool:
-        return not any(deployed.events(name)[-1].get("not_met") for name in ("north", "south"))
+        told = [[e for e in deployed.events(name) if "not_met" in e][-1] for name in ("north", "south")]
+        return not any(last["not_met"] for last in told)
 
     deployed.wait_for(have_met)
     for _ in range(3):

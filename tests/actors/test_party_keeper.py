@@ -273,5 +273,5 @@ def test_process_that_reaches_no_longer_whom_it_had_met_is_made_anew(
     assert party_keeper.main(str(party_file(tmp_path, name))) == 1
     failed = events(capsys)[-1]["error"]
     assert (
-        "its process has ended" if is_kept else "the process of east is gone or does not answer"
+        "its process has ended" if is_kept else "east is there, and is not reached from here any longer"
     ) in failed
