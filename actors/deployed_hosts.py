@@ -226,8 +226,6 @@ class DeployedHost(DispatchingHost):
         super()._lose(peer)
         for party in self._parties.values():
             party.driver.absent.update(peer.parties)
-        for party in self._parties.values():
-            party.driver.absent.update(peer.parties)
         self._problems.setdefault(peer.parties[0], NOT_THERE)
         self._there[peer].clear()
         watching = self.watching.get(peer)

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from platform import python_version
 from typing import Any, Literal
 
@@ -95,8 +96,7 @@ def _clock(file: PartyFile) -> Check:
     The others' clocks are looked at when they are met.
     """
     now = utc_now()
-    last = max((path.stat().st_mtime for path in file.ledger.rglob("*")), default=0.0)
-    behind = last - now.timestamp()
+    behind = max(map(_written, file.ledger.rglob("*")), default=0.0) - now.timestamp()
     if behind > CLOCK_SECONDS:
         return Check(
             "clock",
@@ -105,6 +105,14 @@ def _clock(file: PartyFile) -> Check:
             "by NTP, as certificates, tokens and the times in ledgers go by it",
         )
     return Check("clock", "in order", f"it says {now:%Y-%m-%d %H:%M} UTC")
+
+
+def _written(path: Path) -> float:
+    """Return when a file was written; 0 if it is gone, as what a party that runs has just moved to its place."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _security(file: PartyFile) -> Check:
