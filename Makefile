@@ -3,7 +3,7 @@
 #   make demo                                   three parties on this machine, one fit
 #   make test                                   the checks: about ten minutes on two cores
 #   make lint|types|torch|examples|unit|ray|build     one of them
-#   make notebook|faults                        the notebook; processes that are killed, or are many: minutes more
+#   make notebook|faults|dashboard              the notebook; processes that are killed, or are many; Ray's dashboard
 #   make faults KILLS=50                        as many runs whose processes are killed at random moments
 #   make unit VENV=.venv-3.13 PYTHON=python3.13    under another interpreter, in an environment of its own
 #   make format|clean|help
@@ -38,12 +38,7 @@ AFTER_LINT := $(MAKE) --no-print-directory --old-file=$(VENV)/.installed-dev
 # Folders that hold Python files and are no part of the package.
 BESIDES := $(patsubst %/,%,$(sort $(dir $(wildcard tests/*.py examples/*.py benchmarks/*.py))))
 
-# What Ray's dashboard and metrics take. With it Ray's head does not start from a folder whose name has a space: there
-# it is not installed, and pytest says which tests are skipped.
-empty :=
-DASHBOARD := $(if $(findstring $(empty) $(empty),$(CURDIR)),$(VENV)/.installed-dev,$(VENV)/.installed-dashboard)
-
-.PHONY: help demo test lint types torch examples notebook unit ray faults build format clean
+.PHONY: help demo test lint types torch examples notebook unit ray faults dashboard observed build format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -85,14 +80,28 @@ unit: $(VENV)/.installed-dev
 	@$(RUN) -m pytest -q -n auto -m "not ray" -rs
 
 # Two Rays at a time, as these tests mostly wait.
-ray: $(DASHBOARD)
+ray: $(VENV)/.installed-dev
 	@echo "==> pytest with a local Ray cluster"
 	@$(RUN) -m pytest -q -rs -n 2 --dist loadfile -m "ray and not faults" $$(grep -rl "mark\.ray" tests --include="*.py")
 
 # What cannot be tested here (namespaces take root) is said; more than half an hour is a failure.
-faults: $(DASHBOARD)
+faults: $(VENV)/.installed-dev
 	@echo "==> pytest with processes that are killed, or are many"
 	@timeout --foreground 1800 $(RUN) -m pytest -q -rs -m faults $$(grep -rl "mark\.faults" tests --include="*.py")
+
+# In an environment of its own, as what Ray's dashboard and metrics take changes what Ray does elsewhere: it tells its
+# metrics to whoever asks, and its head does not start from a folder whose name has a space.
+empty :=
+dashboard:
+ifneq ($(findstring $(empty) $(empty),$(CURDIR)),)
+	@echo "==> no test with Ray's dashboard: its head does not start with it from a folder whose name has a space"
+else
+	@$(MAKE) --no-print-directory VENV=.venv-dashboard observed
+endif
+
+observed: $(VENV)/.installed-dashboard
+	@echo "==> pytest with Ray's dashboard and metrics"
+	@$(RUN) -m pytest -q -rs tests/actors/test_telemetry_ray.py tests/actors/test_hosts_database.py
 
 # What trains networks. Without it, under another interpreter, their tests are skipped, and pytest says so.
 torch: $(VENV)/.installed-torch
