@@ -96,7 +96,7 @@ dashboard:
 ifneq ($(findstring $(empty) $(empty),$(CURDIR)),)
 	@echo "==> no test with Ray's dashboard: its head does not start with it from a folder whose name has a space"
 else
-	@$(MAKE) --no-print-directory VENV=.venv-dashboard observed
+	@$(MAKE) --no-print-directory VENV=.venv-deploy observed
 endif
 
 observed: $(VENV)/.installed-dashboard

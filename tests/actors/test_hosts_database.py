@@ -63,15 +63,19 @@ for place in sys.argv[1].split(":"):
             except OSError as error:
                 print("unread", path, error)
 """
-SEARCHED = ("raylet/raylet", "gcs_server", "dashboard")
+SEARCHED = (
+    "raylet/raylet",
+    "gcs_server",
+    "ray/dashboard",
+)  # what each is in its command, whatever stands between
 # The dashboard, and what it asks: all that these processes have in memory is looked through.
 SEARCH_MEMORY = """
-import os, sys
+import os, re, sys
 import numpy as np
 wanted = [bytes.fromhex(each) for each in sys.argv[2:]]
 for process in filter(str.isdigit, os.listdir("/proc")):
     try:
-        command = open(f"/proc/{process}/cmdline").read().lower()
+        command = re.sub("[-.:]+", "/", open(f"/proc/{process}/cmdline").read().lower())
     except OSError:
         continue
     name = next((name for name in sys.argv[1].split() if name in command), None)
