@@ -63,11 +63,8 @@ for place in sys.argv[1].split(":"):
             except OSError as error:
                 print("unread", path, error)
 """
-SEARCHED = (
-    "raylet/raylet",
-    "gcs_server",
-    "ray/dashboard",
-)  # what each is in its command, whatever stands between
+# What is in the command of each, whatever stands between its words.
+SEARCHED = ("raylet/raylet", "gcs_server", "ray/dashboard")
 # The dashboard, and what it asks: all that these processes have in memory is looked through.
 SEARCH_MEMORY = """
 import os, re, sys
