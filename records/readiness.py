@@ -91,7 +91,7 @@ def _versions() -> str:
 
 
 def _clock(file: PartyFile) -> Check:
-    """Look whether the clock says what was before this party's own last record.
+    """Look whether this party's ledger was written later than the clock says it is.
 
     The others' clocks are looked at when they are met.
     """

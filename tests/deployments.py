@@ -190,6 +190,10 @@ class Deployed:
         """How often a party's process was made and is ready, since it was told to join."""
         return sum(event["event"] == "ready" for event in self.events(name))
 
+    def wait_until_ready_again(self, before: Mapping[str, int]) -> None:
+        """Wait until parties are ready more often than before: others may not have noticed yet that they were gone."""
+        self.wait_for(lambda: all(self.times_ready(name) > times for name, times in before.items()))
+
     def start(self, seconds: float = READY_SECONDS) -> None:
         """Have all parties join, and wait until they are there."""
         for name in self.hosts:

@@ -222,11 +222,11 @@ def test_a_coordinator_that_joins_again_needs_nothing_of_a_machine_that_is_cut_o
     deployed: Deployed, analyst: Analyst
 ) -> None:
     """Whose Ray may have missed for good that the coordinator's process is another one now."""
-    host, before = deployed.host("site-2"), deployed.times_ready(COORDINATOR)
+    host, before = deployed.host("site-2"), {COORDINATOR: deployed.times_ready(COORDINATOR)}
     host.cut_off()
     try:
         deployed.send(COORDINATOR, signal.SIGKILL)
-        deployed.wait_for(lambda: deployed.times_ready(COORDINATOR) > before)
+        deployed.wait_until_ready_again(before)
         deployed.wait_for(lambda: [*analyst.ask("absent")["absent"]] == ["site-2"])
         check(analyst.ask("run"), "site-2")
     finally:

@@ -94,21 +94,21 @@ def test_what_a_killed_holder_has_released_is_charged_and_a_spent_budget_stays_s
     check_charges(deployed)
     while BUDGET_SPENT not in answers[-1].get("message", ""):
         assert len(answers) < MOST_RUNS, answers
-        times = deployed.times_ready("west")
+        before = {"west": deployed.times_ready("west")}
         analyst.begin("run")
         time.sleep(0.05 * (len(answers) - 1))
         deployed.send("west", signal.SIGKILL)  # at another moment of each run
         answers.append(analyst.end())
         assert answers[-1]["seconds"] < STATED_SECONDS
         assert answers[-1].get("error", "RefusedError") in ("RefusedError", *TYPED), answers
-        deployed.wait_for(lambda: deployed.times_ready("west") > times)  # noqa: B023 - called here and now
+        deployed.wait_until_ready_again(before)
         deployed.wait_until_all_are_met(analyst)
         check_charges(deployed)
     spent = {name: charged(deployed, name) for name in HOLDERS}
     before = {name: deployed.times_ready(name) for name in HOLDERS}
     for name in HOLDERS:
         deployed.send(name, signal.SIGKILL)
-    deployed.wait_for(lambda: all(deployed.times_ready(name) > before[name] for name in HOLDERS))
+    deployed.wait_until_ready_again(before)
     deployed.wait_until_all_are_met(analyst)
     again = analyst.ask("run")
     assert (again["error"], BUDGET_SPENT in again["message"]) == ("RefusedError", True), again
