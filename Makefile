@@ -89,8 +89,8 @@ faults: $(VENV)/.installed-dev
 	@echo "==> pytest with processes that are killed, or are many"
 	@timeout --foreground 1800 $(RUN) -m pytest -q -rs -m faults $$(grep -rl "mark\.faults" tests --include="*.py")
 
-# In an environment of its own, as what Ray's dashboard and metrics take changes what Ray does elsewhere: it tells its
-# metrics to whoever asks, and its head does not start from a folder whose name has a space.
+# In an environment of its own, as with what Ray's dashboard and metrics take its head does not start from a folder whose
+# name has a space.
 empty :=
 dashboard:
 ifneq ($(findstring $(empty) $(empty),$(CURDIR)),)

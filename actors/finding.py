@@ -20,6 +20,13 @@ RAY_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     "RAY_raylet_liveness_self_check_interval_ms": "5000",
 }
+# What Ray exports of metrics, with ``ray[default]``, it tells to whoever reaches the machine: those of the parties, of
+# its head and of its dashboard. The last two know no "off"; a port that there cannot be is logged, and that is all.
+WITHOUT_METRICS = {
+    "RAY_enable_metrics_collection": "0",
+    "AUTOSCALER_METRIC_PORT": "-1",
+    "DASHBOARD_METRIC_PORT": "-1",
+}
 
 
 def actor_name(study: str, party: str) -> str:

@@ -27,7 +27,7 @@ from ..protocols.party import COORDINATOR
 from ..records.certificates import environment
 from ..records.party_file import PartyFile
 from ..records.readiness import LOCAL
-from .finding import LABEL, RAY_ENVIRONMENT
+from .finding import LABEL, RAY_ENVIRONMENT, WITHOUT_METRICS
 
 PAUSE_SECONDS = 3.0
 LOOK_SECONDS = 0.2
@@ -153,7 +153,8 @@ class Joining:
         """What Ray needs to know, of certificates and token, in the environment of every process that uses it."""
         folder = self.file.ray.certificates
         secured = {"RAY_AUTH_MODE": "disabled"} if folder is None else environment(folder)
-        chosen = {name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()}
+        wanted = RAY_ENVIRONMENT if self.file.ray.metrics else {**RAY_ENVIRONMENT, **WITHOUT_METRICS}
+        chosen = {name: os.environ.get(name, value) for name, value in wanted.items()}
         return {**chosen, **secured}
 
 

@@ -2,7 +2,7 @@
 
 Neither has a value of a row, a query or a total: sessions are counted by their outcome, with bytes and seconds, and
 refusals by their reason of a fixed list. The log is in the party's own folder; metrics go where Ray exports them (with
-``ray[default]``), to whoever may read those.
+``ray[default]``, where the party's file says so), to whoever reaches that port.
 """
 
 from __future__ import annotations

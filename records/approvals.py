@@ -113,7 +113,7 @@ class Approvals:
         asker : str
             Who asks.
         question : bytes
-            As of `release_memory.question`.
+            As of `release_memory.asked`: without the definition, as a model that was packed another way is no other.
 
         Raises
         ------

@@ -63,6 +63,8 @@ class RayPlace:
     dashboard : bool
         Whether the coordinator's Ray has its dashboard, on this machine only, as ``ray job submit`` takes; it needs
         ``tacit[deploy]``.
+    metrics : bool
+        Whether Ray exports metrics, with ``tacit[deploy]``: it tells them to whoever reaches this machine.
     """
 
     ip: str | None
@@ -70,6 +72,7 @@ class RayPlace:
     certificates: Path | None
     insecure: bool = False
     dashboard: bool = False
+    metrics: bool = False
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,7 @@ def _key_file(table: Table, key: str, folder: Path) -> Path | None:
 
 
 def _ray(table: Table, folder: Path, is_own_machine: bool) -> RayPlace:
-    table.only(("ip", "start", "certificates", "insecure", "dashboard"))
+    table.only(("ip", "start", "certificates", "insecure", "dashboard", "metrics"))
     ip, certificates = table.optional("ip", str), table.optional("certificates", str)
     try:
         ip_address(ip or "127.0.0.1")
@@ -262,4 +265,5 @@ def _ray(table: Table, folder: Path, is_own_machine: bool) -> RayPlace:
         certificates=None if certificates is None else folder / certificates,
         insecure=table.get("insecure", bool, False),
         dashboard=table.get("dashboard", bool, False),
+        metrics=table.get("metrics", bool, False),
     )

@@ -327,12 +327,17 @@ class ReleaseMemory:
 
 
 def question(invitation: Invitation) -> bytes:
-    """Join what makes two questions the same: model and arrays, not the step's name.
+    """Join what makes two questions the same: the model, and what it is asked."""
+    return invitation.definition + asked(invitation)
+
+
+def asked(invitation: Invitation) -> bytes:
+    """Join what makes two questions to one model the same: arrays, not the step's name.
 
     How large the values are is another question than what they sum to.
     """
     arrays = digest(Query(step="", arrays=invitation.query.arrays, may_fail=False))
-    return invitation.definition + arrays + (b"range" if isinstance(invitation.encoding, AutoRange) else b"")
+    return arrays + (b"range" if isinstance(invitation.encoding, AutoRange) else b"")
 
 
 def cannot_exist(release: Release, closed: Sequence[Closed], roster: Roster, *, dispensable: int) -> bool:

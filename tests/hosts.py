@@ -8,6 +8,7 @@ is made by the test that uses it, and gone after it; it takes root, and the tool
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ TOOLS = ("ip", "unshare", "nsenter", "mount")
 RAY_FOLDER = "/tmp/ray"
 READY_SECONDS = 20.0
 SHARED_MEMORY = "512m"
+LOOPBACK = ("0100007F:", "0" * 24 + "01000000:")  # as the kernel writes it
 ROOM = "512m"  # more than `readiness` asks for
 
 
@@ -106,6 +108,17 @@ class Host:
     @property
     def address(self) -> str:
         return f"10.77.{self.network.number}.{self.number}"
+
+    @property
+    def open_ports(self) -> list[int]:
+        """Ports at which it listens to others."""
+        found = set()
+        for line in self.run("cat", "/proc/net/tcp", "/proc/net/tcp6").splitlines():
+            columns = line.split()
+            is_listening = len(columns) > 3 and columns[3] == "0A"
+            if is_listening and not columns[1].startswith(LOOPBACK):
+                found.add(int(columns[1].split(":")[1], 16))
+        return sorted(found)
 
     @property
     def link(self) -> str:
@@ -264,6 +277,15 @@ class Network:
         made.boot()
         return made
 
+    def told_to_strangers(self, stranger: Host) -> dict[str, list[str]]:
+        """Return what the open ports of each host answer, by its address, to who has no certificate and no token."""
+        places = [(host.address, port) for host in self.hosts.values() for port in host.open_ports]
+        told: dict[str, list[str]] = {host.address: [] for host in self.hosts.values()}
+        assert len(places) >= 2 * len(told)  # of Ray, at least
+        for address, answer in json.loads(stranger.run(sys.executable, "-c", KNOCKING, json.dumps(places))):
+            told[address].append(answer)
+        return told
+
     def close(self) -> None:
         """End everything."""
         for host in self.hosts.values():
@@ -307,6 +329,28 @@ while True:
             os.write(end, frame)
         except OSError:
             pass
+"""
+
+# In TLS without a certificate of its own, and in the clear.
+KNOCKING = """
+import json, socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+asked = b"GET /metrics HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"
+told = []
+for place in json.loads(sys.argv[1]):
+    for tls in (True, False):
+        try:
+            with socket.create_connection(place, 3) as plain:
+                with context.wrap_socket(plain) if tls else plain as link:
+                    link.settimeout(3)
+                    link.sendall(asked)
+                    answer = link.recv(1000)
+        except OSError:
+            continue
+        if answer:
+            told.append([place[0], answer.decode("latin-1")])
+print(json.dumps(told))
 """
 
 LISTENER = """

@@ -249,6 +249,15 @@ def test_no_row_is_found_on_a_page_of_the_dashboard(deployed: Deployed, analyst:
     assert "Deployed" not in without_token
 
 
+def test_with_a_dashboard_too_no_open_port_gives_anything_to_who_has_no_certificate(
+    deployed: Deployed, analyst: Analyst
+) -> None:
+    assert "params" in analyst.ask("run")
+    for answers in deployed.network.told_to_strangers(deployed.host("east")).values():
+        assert answers
+        assert all(answer.startswith("HTTP/1.1 401 ") for answer in answers), answers
+
+
 def test_no_row_is_found_in_a_frame_a_log_an_object_a_record_or_what_a_dashboard_shows(
     deployed: Deployed, analyst: Analyst, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 from deployed import party_file
 from studies import study_text
 from tacit.actors import joining
+from tacit.actors.finding import WITHOUT_METRICS
 from tacit.actors.joining import Joining, check_secured, keeper_command, ray_command
 from tacit.protocols.errors import SetupError
 from tacit.records.certificates import make_cluster
@@ -384,6 +385,12 @@ def test_priority_that_the_user_has_chosen_is_left(tmp_path: Path, monkeypatch: 
     assert Joining(read(tmp_path), print).environment["RAY_worker_niceness"] == "5"
     monkeypatch.delenv("RAY_worker_niceness")
     assert Joining(read(tmp_path), print).environment["RAY_worker_niceness"] == "0"
+
+
+def test_ray_tells_metrics_to_nobody_unless_the_party_says_so(tmp_path: Path) -> None:
+    assert WITHOUT_METRICS.items() <= Joining(read(tmp_path), print).environment.items()
+    told = Joining(read(tmp_path, ray="metrics = true"), print).environment
+    assert not WITHOUT_METRICS.keys() & told.keys()
 
 
 def test_keeper_is_given_the_file_and_nothing_else(tmp_path: Path) -> None:

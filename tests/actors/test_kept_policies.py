@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,20 @@ from tacit.actors.data_holder import DataHolder
 from tacit.models.least_squares import OLS
 from tacit.models.regression import GLM
 from tacit.models.sum import Sum
+from tacit.privacy.guarantee import Privacy
 from tacit.protocols.errors import RefusedError
 from tacit.protocols.invitation import (
     ALREADY_RELEASED,
+    BUDGET_SPENT,
     COLUMN_NOT_ALLOWED,
     CONTRIBUTION_FAILED,
+    MODEL_NOT_ALLOWED,
+    PRIVACY_REQUIRED,
+    PROTOCOL_NOT_ALLOWED,
     QUERIES_SPENT,
     RECORDS_OUT_OF_ORDER,
+    TOO_FEW_HOLDERS,
+    TOO_FEW_ROWS,
     TOO_MANY_NUMBERS,
     WAITS_FOR_APPROVAL,
 )
@@ -57,7 +66,10 @@ class Study:
             data = {name: TABLES[name] for name in among}
             holder: Any = self._holder
             async with Network(data, False, PairwiseMasking(), holder) as network:
-                return await network.run(model)
+                noised = getattr(model, "noised", None)
+                return await network.run(
+                    model, encoding=None if noised is None else noised.encoding(len(among))
+                )
 
         return asyncio.run(within())
 
@@ -154,3 +166,138 @@ def test_a_damaged_file_refuses_everything(tmp_path: Path, suffix: str) -> None:
     for file in tmp_path.glob(f"*.{suffix}"):
         damage(file)
     assert study.refuses(FIT) == {RECORDS_OUT_OF_ORDER}
+
+
+# Each rule, and every way round it that an analyst would try
+
+
+class Pretended(Sum):
+    """A sum whose class bears the name of an allowed model."""
+
+
+Pretended.__name__ = Pretended.__qualname__ = "OLS"
+
+
+def subtotal(rows: pd.DataFrame) -> float:
+    return float(sum(rows["x"]))
+
+
+def seeded(rows: pd.DataFrame, seed: float) -> float:
+    return float(rows["x"].sum() + 0 * seed)
+
+
+def copied(rows: pd.DataFrame) -> Any:
+    return rows["income"].to_numpy()
+
+
+def folded(rows: pd.DataFrame) -> Any:
+    return rows["income"].to_numpy().reshape(5, 6)
+
+
+def reordered(rows: pd.DataFrame, seed: float) -> Any:
+    return np.random.default_rng(int(seed)).permutation(rows["income"])
+
+
+def clipped(rows: pd.DataFrame) -> Any:
+    return rows["x"].to_numpy()
+
+
+def clipped_too(rows: pd.DataFrame) -> Any:
+    return rows["x"].clip(-9, 9).to_numpy()
+
+
+def clipped_from(rows: pd.DataFrame, seed: float) -> Any:
+    return rows["x"].to_numpy() + 0 * seed
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an analyst wants to know, and what else he could call it: a model by another name, one of another seed."""
+
+    plain: Any
+    renamed: Any
+    seeded: Any
+
+
+def sums(model: type[Sum] = Sum) -> Question:
+    return Question(Sum(total), model(subtotal), Sum(seeded, 7))
+
+
+def private(*question: Any) -> Sum:
+    return Sum(*question).with_privacy(Privacy(1.0, 1e-5, clip=1.0, known=0))
+
+
+REGRESSION = Question(FIT, GLM("y ~ x", "gaussian"), GLM("y ~ x", "gaussian", start=[0.0, 1e-6]))
+HIDDEN = Question(
+    OLS("y ~ x + income"),
+    GLM("y ~ x + income", "gaussian"),
+    GLM("y ~ x + income", "gaussian", start=[0.0, 0.0, 1e-6]),
+)
+ROWS_THEMSELVES = Question(
+    Sum(copied, like=np.zeros(30)),
+    Sum(folded, like=np.zeros((5, 6))),
+    Sum(reordered, 7, like=np.zeros(30)),
+)
+NOISED = Question(private(clipped), private(clipped_too), private(clipped_from, 7))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule, what is refused under it and why, and what was answered before."""
+
+    rules: Mapping[str, Any]
+    question: Question
+    reason: str
+    answered: tuple[Any, ...] = ()
+    approved: tuple[Any, ...] = ()
+    over_all: bool = True  # whether it forbids the question over all holders, too
+
+
+RULES = {
+    "minimum_rows": Rule({"minimum_rows": 31}, REGRESSION, TOO_FEW_ROWS),
+    "minimum_holders": Rule({"minimum_holders": 5}, REGRESSION, TOO_FEW_HOLDERS),
+    "models": Rule({"models": ["OLS"]}, sums(Pretended), MODEL_NOT_ALLOWED),
+    "protocols": Rule({"protocols": ["RingPaillier"]}, REGRESSION, PROTOCOL_NOT_ALLOWED),
+    "colluding": Rule({"colluding": 3}, REGRESSION, PROTOCOL_NOT_ALLOWED),
+    "columns": Rule({"columns": ["y", "x"]}, HIDDEN, COLUMN_NOT_ALLOWED),
+    "parameters_per_row": Rule({"parameters_per_row": 0.9}, ROWS_THEMSELVES, TOO_MANY_NUMBERS),
+    "maximum_queries": Rule({"maximum_queries": 1}, sums(), QUERIES_SPENT, answered=(Sum(total),)),
+    "set_changes": Rule({"set_changes": 0}, sums(), ALREADY_RELEASED, answered=(FIT,), over_all=False),
+    "new-definition": Rule({"approval": "new-definition"}, sums(), WAITS_FOR_APPROVAL, (FIT,), (FIT,)),
+    "every-run": Rule({"approval": "every-run"}, sums(), WAITS_FOR_APPROVAL, (Sum(total),), (Sum(total),)),
+    "privacy": Rule({"privacy": "required"}, sums(), PRIVACY_REQUIRED, answered=(NOISED.plain,)),
+    "budget": Rule({"epsilon": 1.25, "delta": 1e-5}, NOISED, BUDGET_SPENT, answered=(NOISED.plain,)),
+}
+ALL, FEWER = "abcd", "abc"
+WAYS = {
+    "restart": ("plain", ALL),
+    "a model by another name": ("renamed", ALL),
+    "another seed": ("seeded", ALL),
+    "a roster smaller by one": ("plain", FEWER),
+    "all of them": ("seeded", FEWER),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", RULES)
+def test_no_way_leads_round_a_rule(name: str, way: str, tmp_path: Path) -> None:
+    """Holders start anew before each question. Without the rule each is answered: it is the rule that refuses."""
+    rule, (variant, among) = RULES[name], WAYS[way]
+    study, free = Study(made(tmp_path / "ruled"), **rule.rules), Study(made(tmp_path / "free"))
+    for model in rule.approved:
+        study.refuses(model)
+        approve(study, model)
+    for model in rule.answered:
+        study.ask(model)
+    question = getattr(rule.question, variant)
+    if among == FEWER or rule.over_all:
+        for _ in range(2):
+            assert study.refuses(question, among) == {rule.reason}
+    else:
+        study.ask(question, among)
+    free.ask(question, among)
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
