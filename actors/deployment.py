@@ -6,6 +6,7 @@ definition; each holder makes the model of what is installed at its side, if its
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import uuid
@@ -172,6 +173,9 @@ class Deployment(Federation):
         super()._ensure_open()
         self.look_up()
 
+    async def _aensure_open(self) -> None:
+        await asyncio.to_thread(self._ensure_open)
+
     def _hosts(self) -> dict[str, Any]:
         """Look up who is there."""
         found = {}
@@ -184,7 +188,6 @@ class Deployment(Federation):
         self, model: Any, encoding: Message | None, kept: Kept | None
     ) -> tuple[Any, Callable[[], Stream]]:
         """Propose the model to every holder; then the coordinator may begin."""
-        self._ensure_open()
         definition = model.definition
         protocol = self.choice.protocol_for(model, len(self.holders), encoding)
         terms = Terms(protocol, encoding, self.on_dropout, kept, needed=self.study.minimum_holders)

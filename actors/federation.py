@@ -294,7 +294,8 @@ class Federation:
 
     async def aledger(self) -> list[dict[str, Any]]:
         """Return what `ledger` is: its asynchronous twin."""
-        return list(await self._await_remote(self._open_repository().aggregates.remote(), REPOSITORY))
+        repository = await self._aopen_repository()
+        return list(await self._await_remote(repository.aggregates.remote(), REPOSITORY))
 
     @property
     def runs(self) -> list[dict[str, Any]]:
@@ -308,17 +309,19 @@ class Federation:
 
     async def aruns(self) -> list[dict[str, Any]]:
         """Return what `runs` is: its asynchronous twin."""
-        return list(await self._await_remote(self._open_repository().runs.remote(), REPOSITORY))
+        repository = await self._aopen_repository()
+        return list(await self._await_remote(repository.runs.remote(), REPOSITORY))
 
     @property
     def repository(self) -> Repository:
         """Where results are saved, versioned and signed, and predict."""
         return Repository(
             self._open_repository,
+            self._aopen_repository,
             self._get,
             self._await_remote,
-            lambda: self._coordinator,
-            lambda: {name: host for name, host in self._hosts().items() if name in self.holders},
+            coordinator=lambda: self._coordinator,
+            holders=lambda: {name: host for name, host in self._hosts().items() if name in self.holders},
         )
 
     def restart(self) -> None:
@@ -394,6 +397,7 @@ class Federation:
         self, model: Any, encoding: Message | None, on_event: OnEvent | None, kept: Kept | None = None
     ) -> Result:
         """Run a model and wait for its result; an interrupt breaks it off at every party."""
+        self._ensure_open()
         installing, begin = self._start(model, encoding, kept)
         self._get(installing, self._dispatcher)
         computation = begin()
@@ -408,6 +412,7 @@ class Federation:
         self, model: Any, encoding: Message | None, on_event: OnEvent | None, kept: Kept | None = None
     ) -> Result:
         """As `_wait`, without blocking the caller's loop."""
+        await self._aensure_open()
         installing, begin = self._start(model, encoding, kept)
         await self._await_remote(installing, self._dispatcher)
         computation = begin()
@@ -444,8 +449,16 @@ class Federation:
         if self._closed or not cluster.is_running():
             raise ClosedError
 
+    async def _aensure_open(self) -> None:
+        """As `_ensure_open`, without blocking the caller's loop."""
+        self._ensure_open()
+
     def _open_repository(self) -> Any:
         self._ensure_open()
+        return self._repository
+
+    async def _aopen_repository(self) -> Any:
+        await self._aensure_open()
         return self._repository
 
     def _array(self, result: Result) -> NDArray[Any]:

@@ -266,8 +266,8 @@ class Repository:
 
     Parameters
     ----------
-    actor : callable
-        Returns the handle of the `ModelRepository`.
+    actor, aactor : callable
+        Return the handle of the `ModelRepository`; the second one, for a caller's loop, to be awaited.
     get, await_remote : callable
         Wait for a remote value, given its reference and who computes it.
     coordinator : callable, optional
@@ -279,12 +279,15 @@ class Repository:
     def __init__(
         self,
         actor: Callable[[], Any],
+        aactor: Callable[[], Awaitable[Any]],
         get: Callable[[Any, str], Any],
         await_remote: Callable[[Any, str], Awaitable[Any]],
+        *,
         coordinator: Callable[[], Any] = lambda: None,
         holders: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._actor = actor
+        self._aactor = aactor
         self._get = get
         self._await = await_remote
         self._coordinator = coordinator
@@ -317,7 +320,7 @@ class Repository:
         CoSignatureError
             If fewer holders sign than needed: who does not, and why. The version is saved, and pending.
         """
-        return int(self._get(self._saving(fit, name, release, provenance), REPOSITORY))
+        return int(self._get(self._saving(self._actor(), fit, name, release, provenance), REPOSITORY))
 
     async def asave(
         self,
@@ -328,7 +331,8 @@ class Repository:
         provenance: Mapping[str, Any] | None = None,
     ) -> int:
         """Save a fit as `save` does: its asynchronous twin."""
-        return int(await self._await(self._saving(fit, name, release, provenance), REPOSITORY))
+        saving = self._saving(await self._aactor(), fit, name, release, provenance)
+        return int(await self._await(saving, REPOSITORY))
 
     def load(self, name: str, version: int | str | None = None, token: str | None = None) -> Any:
         """Load a fit, by number or tag, by default its newest released version, with the bits it was saved with."""
@@ -468,9 +472,14 @@ class Repository:
         return checked
 
     def _saving(
-        self, fit: Fit | NetworkFit, name: str, release: ReleaseBy, provenance: Mapping[str, Any] | None
+        self,
+        actor: Any,
+        fit: Fit | NetworkFit,
+        name: str,
+        release: ReleaseBy,
+        provenance: Mapping[str, Any] | None,
     ) -> Any:
-        return self._actor().save.remote(
+        return actor.save.remote(
             name,
             fit.to_dict(),
             release=release,
@@ -484,4 +493,5 @@ class Repository:
         return self._get(getattr(self._actor(), method).remote(*arguments), REPOSITORY)
 
     async def _aask(self, method: str, *arguments: Any) -> Any:
-        return await self._await(getattr(self._actor(), method).remote(*arguments), REPOSITORY)
+        actor = await self._aactor()
+        return await self._await(getattr(actor, method).remote(*arguments), REPOSITORY)

@@ -238,7 +238,6 @@ class SimulatedFederation(Federation):
         self, model: Any, encoding: Message | None, kept: Kept | None
     ) -> tuple[Any, Callable[[], Stream]]:
         """Install the model at every holder; then the coordinator may begin."""
-        self._ensure_open()
         definition = hashlib.sha256(model.definition.digest + _pickled(model)).digest()
         terms = Terms(
             self.choice.protocol_for(model, len(self.holders), encoding),

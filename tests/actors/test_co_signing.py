@@ -67,8 +67,16 @@ def face(actor: ModelRepository, network: Network, hosts: Mapping[str, Any]) -> 
     async def awaited(reference: Any, _: str) -> Any:
         return await reference
 
+    async def found() -> Handle:
+        return Handle(actor)
+
     return Repository(
-        lambda: Handle(actor), lambda *_: None, awaited, lambda: Handle(Coordinator(network)), lambda: hosts
+        lambda: Handle(actor),
+        found,
+        lambda *_: None,
+        awaited,
+        coordinator=lambda: Handle(Coordinator(network)),
+        holders=lambda: hosts,
     )
 
 

@@ -211,6 +211,31 @@ def test_head_of_ray_that_does_not_answer_is_told_in_time(
     loop.run(scene())
 
 
+def test_who_awaits_an_answer_does_other_things_while_the_head_of_ray_gives_none(
+    cluster: Cluster, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugged_in = threading.Event()
+
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, GLM)
+            looked_up, find, here = asyncio.Event(), finding.party, asyncio.get_running_loop()
+
+            def party(study: str, name: str) -> Any:
+                here.call_soon_threadsafe(looked_up.set)
+                plugged_in.wait()
+                return find(study, name)
+
+            monkeypatch.setattr(finding, "party", party)
+            asking = asyncio.ensure_future(asked.arun())
+            await looked_up.wait()
+            assert not asking.done()
+            plugged_in.set()
+            assert (await asking).nobs == 6
+
+    loop.run(scene())
+
+
 @pytest.mark.parametrize(
     ("policy", "reason"),
     [

@@ -57,11 +57,15 @@ def face(actor: ModelRepository, coordinator: SigningCoordinator | None = None) 
     async def awaited(reference: Any, _: str) -> Any:
         return await reference
 
+    async def found() -> Handle:
+        return Handle(actor)
+
     return Repository(
         lambda: Handle(actor),
+        found,
         lambda reference, _: asyncio.run(reference),
         awaited,
-        (lambda: None) if coordinator is None else (lambda: Handle(coordinator)),
+        coordinator=(lambda: None) if coordinator is None else (lambda: Handle(coordinator)),
     )
 
 
