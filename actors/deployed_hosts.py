@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from ray.exceptions import RayError
 
 from ..models.asking import as_asked
@@ -329,9 +330,17 @@ class DeployedCoordinator(CoordinatorCalls, DeployedHost):
             raise RefusedError(refusals)
 
     async def compute_definition(
-        self, computation: str, definition: bytes, terms: Terms
+        self, computation: str, definition: bytes, terms: Terms, at: NDArray[Any] | None = None
     ) -> AsyncGenerator[Event, None]:
         """Run the model of a definition to its end; yields its events, as `compute` does.
+
+        Parameters
+        ----------
+        computation : str
+        definition : bytes
+        terms : Terms
+        at : ndarray, optional
+            Where a sum's function is evaluated, which is part of the question and not of the definition.
 
         Raises
         ------
@@ -340,6 +349,8 @@ class DeployedCoordinator(CoordinatorCalls, DeployedHost):
         """
         asked = Definition.from_canonical(definition)
         model = await asyncio.to_thread(self._file.policy.model_of, asked)
+        if at is not None:
+            model = model.evaluated_at(at)
         running = self.compute(computation, model, asked.digest, terms)
         async with contextlib.aclosing(running) as events:
             async for event in events:

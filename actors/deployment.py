@@ -198,7 +198,8 @@ class Deployment(Federation):
 
         def begin() -> Stream:
             compute = coordinator.compute_definition.options(num_returns="streaming")
-            events = compute.remote(identifier, definition.canonical, terms)
+            at = model.at if isinstance(model, Sum) else None
+            events = compute.remote(identifier, definition.canonical, terms, at)
             return Stream(identifier, heartbeat.Heard(events, coordinator, COORDINATOR))
 
         return proposing, begin

@@ -5,6 +5,8 @@
                     session. Sums go on over the holders that are left; all parties start anew when they can no longer
     undisturbed     a thousand more under masking, in which nobody dies: what each process holds more after all of them
                     than after the first hundred
+    deployed        a thousand with kills, and a thousand without, over parties that have joined a study, with ledgers,
+                    memories of releases and policies on disk; they come back by themselves
 
 How a session may end `soaking` tells. Memory, files and threads are those of single processes, by their age: after a
 hundred sessions of their own, and when they were last seen. What Ray holds is counted at rest: calls that wait for
@@ -23,6 +25,7 @@ from tacit.actors import cluster
 from tacit.protocols.party import COORDINATOR
 from tacit.protocols.protocol import Protocol
 
+from .deployed_soak import RETURN_SECONDS, Deployed, DeployedSoak, deployed
 from .lives import Held, Life
 from .measure import Figure, Section
 from .soaking import REPOSITORY, Death, Rows, Soak, Soaked, Tally
@@ -53,6 +56,38 @@ def sections(*, quick: bool, say: Callable[[str], None]) -> Iterator[Section]:
         yield from _soaked(tacit.RingPaillier(), rows, n_in_ring, n_first, kills, say)
     finally:
         cluster.stop_ray(__name__)
+    yield from _deployed(rows, n_sessions, n_first, deaths(n_sessions, average, list(rows)), say)
+
+
+def _deployed(
+    rows: Mapping[str, Rows],
+    n_sessions: int,
+    n_first: int,
+    fatal: Mapping[int, Death],
+    say: Callable[[str], None],
+) -> Iterator[Section]:
+    with deployed(rows) as parties, tacit.connect(parties.study) as federation:
+        fewest = tacit.PairwiseMasking().minimum_holders
+        soak = DeployedSoak(parties, federation, rows, fewest=fewest, n_first=n_first, say=say)
+        for what, deadly in {"with kills": fatal, "undisturbed": {}}.items():
+            title = f"{n_sessions:,} sessions {what}: a study with ledgers and policies"
+            say(f"soak: {title}")
+            soaked = soak.run(n_sessions, deadly)
+            yield section(title, soaked, _kept(soak, parties, federation))
+
+
+def _kept(soak: DeployedSoak, parties: Deployed, federation: Any) -> list[Figure]:
+    """Put what parties have kept beside what each other, and the repository, have."""
+    found = parties.audit()
+    n_faults = sum(len(chain.faults) for chain in found.chains)
+    n_unlike = parties.unlike({record["session"] for record in federation.ledger})
+    note = f"{len(found.sessions):,} sessions of {len(found.chains)} ledgers"
+    return [
+        Figure("faults in ledgers", "", float(n_faults), limit=0, note=note),
+        Figure("disagreements between ledgers", "", float(len(found.disagreements)), limit=0),
+        Figure("sums that ledger and repository have not alike", "", float(n_unlike), limit=0),
+        Figure("the longest return", "s", soak.longest_return, limit=RETURN_SECONDS),
+    ]
 
 
 def _soaked(  # noqa: PLR0917 - what a soak is
@@ -92,8 +127,8 @@ def deaths(n_sessions: int, average: float, holders: list[str]) -> dict[int, Dea
     return fatal
 
 
-def section(title: str, soaked: Soaked) -> Section:
-    """Put growth and ends of sessions beside their limits."""
+def section(title: str, soaked: Soaked, further: Sequence[Figure] = ()) -> Section:
+    """Put growth and ends of sessions, and further figures, beside their limits."""
     tally = soaked.tally
     ends = f"{sum(tally.sums.values()):,} right sums, {sum(tally.errors.values()):,} typed errors"
     grown = [(life, life.first, life.last) for life in soaked.lives if life.first and life.last]
@@ -102,6 +137,7 @@ def section(title: str, soaked: Soaked) -> Section:
         Figure("neither a right sum nor a death's error", "", float(len(tally.wrong)), limit=0, note=ends),
         Figure("sums that are not on record", "", float(soaked.n_unrecorded), limit=0),
         Figure("faults in the repository", "", float(soaked.n_faults), limit=0),
+        *further,
         Figure("the longest session", "s", tally.slowest, limit=SESSION_SECONDS),
         *(_growth(party, [one for one in grown if one[0].party == party]) for party in parties),
         _files(grown),
@@ -140,7 +176,7 @@ def _most(what: str, counts: Sequence[tuple[int, int, str]], limit: int) -> Figu
 def _remarks(tally: Tally) -> Iterator[str]:
     if tally.kills:
         yield f"{tally.kills.total()} kills, {tally.n_amid} amid a session: {_listed(tally.kills)}"
-        yield f"all parties were started anew {tally.n_restarts} times"
+        yield f"parties were started anew {tally.n_restarts} times"
         yield f"right sums by how many holders are in them: {_listed(tally.sums)}"
     if tally.errors:
         yield f"typed errors: {_listed(tally.errors)}"

@@ -46,12 +46,12 @@ class Death(NamedTuple):
     after: float
 
 
-def contribution(rows: Rows, at: float) -> Rows:
-    """Contribute numbers whose sum rounds, and depends on which session it is."""
-    return np.asarray(np.cos(rows + at))
+def contribution(rows: Any, at: float) -> Rows:
+    """Contribute numbers whose sum rounds, and depends on which session it is; rows are an array, or one column."""
+    return np.asarray(np.cos(np.ravel(rows) + at))
 
 
-def references(_: Rows) -> int:
+def references(_: Any) -> int:
     """Count the objects of Ray that a holder's process refers to; what nobody refers to is collected first."""
     gc.collect()
     return _references()
@@ -136,11 +136,12 @@ class Soak:
         self._victim = ""  # who dies in this session
         self._excused = 0  # the last session that may fail for a death
         self._n_failed = 0  # in a row
+        self._is_returning = False  # whether parties are about to find each other again
 
     def run(self, n_sessions: int, deaths: Mapping[int, Death]) -> Soaked:
         """Run so many sessions, in some of which a process is killed."""
         self._tally, self._lives = Tally(), Lives(self._n_first)
-        self._lives.meet(_processes(self._federation))
+        self._lives.meet(self._processes())
         counts = []
         for number in range(1, n_sessions + 1):
             if number in deaths:
@@ -148,10 +149,10 @@ class Soak:
             else:
                 self._session()
                 if REPOSITORY not in self._lives.alive:  # Ray starts it again
-                    self._lives.meet(_processes(self._federation))
+                    self._lives.meet(self._processes())
             self._lives.age()
             if self._n_failed == FAILURES:
-                self._restart()
+                self._bring_back()
             if number in (self._n_first, n_sessions):
                 counts.append(self._at_rest())
                 self._say(f"soak: {number:,} sessions are over")
@@ -181,18 +182,22 @@ class Soak:
         self._tally.n_amid += killed[0] < ended
         self._victim = ""
 
-    def _restart(self) -> None:
+    def _bring_back(self) -> None:
         """Start all parties anew; the user's process and the repository's go on."""
         self._lives.look()
         self._federation.restart()
         for party in (*self._rows, COORDINATOR):
             self._lives.alive.pop(party, None)
-        self._lives.meet(_processes(self._federation))
+        self._lives.meet(self._processes())
         self._tally.n_restarts += 1
         self._n_failed = 0
 
-    def _session(self) -> None:
-        """Run one session, and judge what came of it."""
+    def _processes(self) -> dict[str, int]:
+        """Return the process of each party that lives, and of the repository and of the user."""
+        return _processes(self._federation)
+
+    def _session(self) -> int:
+        """Run one session, and judge what came of it; return over how many holders there is a sum."""
         self._n_sessions += 1
         at = float(self._n_sessions)
         results: list[Result] = []
@@ -219,13 +224,14 @@ class Soak:
         elif not self._n_failed and not self._victim:
             self._usual = seconds
         self._tally.slowest = max(self._tally.slowest, seconds)
+        return len(results[0].survivors) if results and problem is None else 0
 
     def _judge_error(self, error: tacit.TacitError) -> str | None:
         """Return what is wrong with an error: that no death accounts for it."""
         self._n_failed += 1
         alive = self._lives.alive
         able = COORDINATOR in alive and len(self._rows.keys() & alive.keys()) >= self._fewest
-        if able and self._n_sessions > self._excused:
+        if able and not self._is_returning and self._n_sessions > self._excused:
             return f"a {type(error).__name__} without a death ({error})"
         if able:
             self._excused = 0
@@ -247,7 +253,7 @@ class Soak:
     def _at_rest(self) -> dict[str, int]:
         """Look at every process and at Ray, when all parties are there and nothing is under way."""
         if not self._lives.alive.keys() >= {*self._rows, COORDINATOR}:
-            self._restart()
+            self._bring_back()
         n_references = min(int(self._federation.sum(references)) for _ in range(REFERENCE_SUMS))
         self._n_sums += REFERENCE_SUMS
         gc.collect()
@@ -266,7 +272,6 @@ def exact_sum(rows: Sequence[Rows], at: float) -> list[float]:
 
 
 def _processes(federation: Any) -> dict[str, int]:
-    """Return the process of each party that lives, and of the repository and of the user."""
     repository = int(ray.get(federation._repository.ping.remote()))
     return {**federation.processes, DRIVER: os.getpid(), REPOSITORY: repository}
 

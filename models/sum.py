@@ -56,6 +56,23 @@ class Sum:
         self._like = _numbers(like, "like is")
         self.noised: NoisedSum | None = None
 
+    @property
+    def at(self) -> NDArray[Any] | None:
+        """Where the function is evaluated; None where it takes the data alone."""
+        return self._at
+
+    def evaluated_at(self, at: Any) -> Sum:
+        """Return the sum of the same function at another public value: one definition may be asked at any.
+
+        Raises
+        ------
+        ModelError
+            If `at` is no array of numbers.
+        """
+        elsewhere = copy.copy(self)
+        elsewhere._at = _public_value(at)
+        return elsewhere
+
     def with_privacy(self, privacy: Privacy) -> Sum:
         """Return the sum over units, clipped and with noise: under privacy the function returns one entry a record.
 

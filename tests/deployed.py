@@ -31,6 +31,11 @@ def total_count(rows: Any) -> Any:
     return rows["count"].sum()
 
 
+def count_above(rows: Any, at: Any) -> int:
+    """What may be asked for beside it, at any value."""
+    return int((rows["count"] > at).sum())
+
+
 def party_file(
     folder: Path, name: str, study: str | None = None, *, policy: str = "", rest: str = "", identity: str = ""
 ) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployed import MASKING, Cluster, total_count
+from deployed import MASKING, Cluster, count_above, total_count
 from ray.exceptions import RayError
 from studies import study_text, write_study
 from tacit.actors import cluster as ray_cluster
@@ -26,7 +26,7 @@ GLM = study_text(protocol=MASKING)
 SUM = study_text(
     protocol=MASKING, analysis='model = "Sum"\nfunction = "deployed:total_count"\ndata = "sprays"'
 )
-IMPORTABLE = 'importable = ["deployed:total_count"]'
+IMPORTABLE = 'importable = ["deployed:total_count", "deployed:count_above"]'
 
 
 @pytest.fixture
@@ -64,6 +64,16 @@ def test_sum_of_a_study_is_over_all_rows(cluster: Cluster, loop: asyncio.Runner)
         async with cluster:
             asked = await deployment(cluster, SUM, IMPORTABLE)
             assert await asked.arun() == 21
+
+    loop.run(scene())
+
+
+def test_function_is_evaluated_where_it_is_asked_at(cluster: Cluster, loop: asyncio.Runner) -> None:
+    async def scene() -> None:
+        async with cluster:
+            asked = await deployment(cluster, SUM, f'{IMPORTABLE}\nmodels = ["Sum"]')
+            found = [int(await asked.asum(count_above, at)) for at in (0.5, 2.5, 5.5)]
+            assert found == [6, 4, 1]
 
     loop.run(scene())
 
