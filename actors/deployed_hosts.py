@@ -48,7 +48,7 @@ from .dispatching_host import DispatchingHost
 from .events import Event
 from .holder_host import HolderCalls
 from .party import Party
-from .telemetry import MeasuredLedger, log_to
+from .telemetry import MeasuredLedger, log_to, mute
 from .transport import Peer
 
 SEEK_SECONDS = 2.0  # between two looks for a party that is not there
@@ -93,6 +93,10 @@ class DeployedHost(DispatchingHost):
 
     def _ledger(self) -> MeasuredLedger:
         return MeasuredLedger(self._file.ledger, self._file.identity, study=self._study.digest)
+
+    async def mute(self) -> None:
+        """Discard what this process prints, be it rows: for who keeps it to ask, before they are read."""
+        mute()
 
     async def start(self) -> dict[str, str]:
         """Pin the study's identities, look for the others, and go on looking; return who was not met, and why.

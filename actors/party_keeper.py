@@ -63,6 +63,7 @@ def keep(file: PartyFile) -> None:
         repository = cluster.start_deployed_repository(study.title, machine, _place(file))
         ray.get(repository.ledger_head.remote())
     host = cluster.start_party(study.title, name, kind, str(file.path.absolute()), machine)
+    ray.get(host.mute.remote())
     problems = ray.get(host.start.remote())
 
     def look_at_clocks() -> None:

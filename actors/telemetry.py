@@ -1,4 +1,4 @@
-"""What a party of a deployment tells those who run its machine: metrics of Ray, and a log of lines of JSON.
+"""What a party of a deployment tells those who run its machine: metrics of Ray, a log of lines of JSON, nothing else.
 
 Neither has a value of a row, a query or a total: sessions are counted by their outcome, with bytes and seconds, and
 refusals by their reason of a fixed list. The log is in the party's own folder; metrics go where Ray exports them (with
@@ -26,6 +26,7 @@ from ..records.ledger import Ledger, Outcome
 
 LOG_BYTES = 2**23
 LOGS_KEPT = 4
+STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 SECONDS = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
 
 
@@ -102,18 +103,36 @@ class JsonLines(logging.Formatter):
 class LogFile(RotatingFileHandler):
     """A file of lines; of one that cannot be written it tells why, and not, as is usual, all that exceptions say."""
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, maxBytes=LOG_BYTES, backupCount=LOGS_KEPT - 1, encoding="utf-8")
+        self._error = os.dup(STANDARD_ERROR)  # which Ray keeps in a file of its own, until it is muted
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
-        """Say on the standard error, which Ray keeps in a file of its own, that a line is lost."""
+        """Say that a line is lost where the standard error was when this was made."""
         error = sys.exc_info()[1]
         reason = error.strerror if isinstance(error, OSError) else type(error).__name__
-        sys.stderr.write(f"a line of the log cannot be written: {reason}\n")
+        os.write(self._error, f"a line of the log cannot be written: {reason}\n".encode())
 
 
 def log_to(folder: Path, party: str) -> None:
     """Have what this package logs in this process go to ``log.jsonl`` in a folder, the last 32 MiB of it."""
     package = logging.getLogger(__name__.partition(".")[0])
-    handler = LogFile(folder / "log.jsonl", maxBytes=LOG_BYTES, backupCount=LOGS_KEPT - 1, encoding="utf-8")
+    handler = LogFile(folder / "log.jsonl")
     handler.setFormatter(JsonLines(party))
     package.addHandler(handler)
     package.setLevel(logging.INFO)
     package.propagate = False  # to Ray's files, with all that exceptions say
+
+
+def mute() -> None:
+    """Discard whatever this process prints from now on.
+
+    A function of an analyst's, or the warning of a library, may print rows: Ray would keep them in its files, and hand
+    them to its head for whoever listens there.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (STANDARD_OUTPUT, STANDARD_ERROR):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,15 +17,18 @@ from typing import Any
 
 from hosts import Host, Network
 from studies import parties_text, study_text, write_identity
+from tacit.records.audit import audit
 from tacit.records.certificates import make_cluster
 
+STATED_SECONDS = 10.0  # in which a question ends, whatever happens
+TYPED = ("DropoutError", "AbortedError", "RefusedError", "PeerUnreachableError")
 READY_SECONDS = 240.0  # a Ray that takes more than half a minute to start is started anew
 LOOK_SECONDS = 0.1
 COORDINATOR = "coordinator"
 
 # Asks again and again, on the coordinator's machine; one line of JSON for each line that it reads.
 ANALYST = """
-import json, sys, time, warnings
+import importlib, json, sys, time, warnings
 import tacit
 warnings.simplefilter("ignore")
 
@@ -48,6 +52,11 @@ with tacit.connect(sys.argv[1]) as federation:
                 found = {"version": federation.repository.save(federation.run(), asked["name"])}
             elif asked["do"] == "keep":  # what was found last
                 found = {"version": federation.repository.save(fit, asked["name"])}
+            elif asked["do"] == "sum":
+                module, function = asked["function"].split(":")
+                found = {"sum": federation.sum(getattr(importlib.import_module(module), function)).tolist()}
+            elif asked["do"] == "recorded":
+                found = {"recorded": [record["session"] for record in federation.ledger]}
             elif asked["do"] == "verify":
                 found = {"verified": federation.repository.verify().ok}
             else:
@@ -211,6 +220,19 @@ class Deployed:
         analyst = Analyst(process)
         assert analyst.end(180.0) == {"connected": True}
         return analyst
+
+    def check_records(self, analyst: Analyst) -> None:
+        """Nothing is lost: every ledger is whole, they agree, and the repository has what the coordinator's has."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, host in self.hosts.items():  # some lie where only their host sees them
+                host.run("cp", "-r", str(self.folder / name / "state" / "ledger"), f"{folder}/{name}")
+            found = audit([f"{folder}/{name}" for name in self.hosts])
+        assert not found.disagreements, found.disagreements
+        assert all(not chain.faults for chain in found.chains), found.chains
+        [own] = [chain.sessions for chain in found.chains if chain.party == COORDINATOR]
+        released = {session for session, told in own.items() if told.get("outcome") == "released"}
+        recorded = set(analyst.ask("recorded")["recorded"])
+        assert released <= recorded <= own.keys()
 
     def wait_until_all_are_met(self, analyst: Analyst, seconds: float = 180.0) -> float:
         """Wait until the coordinator has met every party."""

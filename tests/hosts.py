@@ -277,6 +277,20 @@ class Network:
         made.boot()
         return made
 
+    @contextlib.contextmanager
+    def parted(self, some: Sequence[Host], others: Sequence[Host]) -> Iterator[None]:
+        """Have some hosts not reach others, nor these them, while all are there."""
+        pairs = [(one, other) for one in some for other in others]
+        try:
+            for one, other in pairs:
+                one.shun(other)
+                other.shun(one)
+            yield
+        finally:
+            for one, other in pairs:
+                one.admit(other)
+                other.admit(one)
+
     def told_to_strangers(self, stranger: Host) -> dict[str, list[str]]:
         """Return what the open ports of each host answer, by its address, to who has no certificate and no token."""
         places = [(host.address, port) for host in self.hosts.values() for port in host.open_ports]

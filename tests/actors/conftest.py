@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from deployments import Analyst, Deployed
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,3 +29,12 @@ def running_ray() -> Iterator[str]:
         ray.init(address="local", include_dashboard=False, log_to_driver=False)
         yield ray.get_runtime_context().gcs_address
         ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def analyst(deployed: Deployed) -> Iterator[Analyst]:
+    """Who asks, on the coordinator's host, once all parties of the module's study are met."""
+    asking = deployed.analyst()
+    deployed.wait_until_all_are_met(asking)
+    yield asking
+    asking.close()

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 import hosts
 import numpy as np
 import pytest
-from deployments import COORDINATOR, Analyst, Deployed, deploy
-from tacit.records.audit import audit
+from deployments import STATED_SECONDS, TYPED, Analyst, Deployed, deploy
 
 pytestmark = [
     pytest.mark.ray,
@@ -28,8 +27,6 @@ data = "rows"
 """
 X = np.arange(12)
 Y = {name: (X * X + number) % 7 for number, name in enumerate(HOLDERS)}
-STATED_SECONDS = 10.0
-TYPED = ("DropoutError", "AbortedError", "RefusedError", "PeerUnreachableError")
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +41,6 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         )
         made.start()
         yield made
-
-
-@pytest.fixture(scope="module")
-def analyst(deployed: Deployed) -> Iterator[Analyst]:
-    asking = deployed.analyst()
-    deployed.wait_until_all_are_met(asking)
-    yield asking
-    asking.close()
 
 
 def check_works(analyst: Analyst) -> None:
@@ -93,9 +82,4 @@ def test_an_aggregator_that_is_lost_ends_the_run_and_comes_back(
     deployed.wait_until_all_are_met(analyst)
     deployed.wait_for(lambda: "error" not in analyst.ask("run"))  # holders may meet it a moment later
     check_works(analyst)
-    ledgers = [
-        str(deployed.folder / name / "state" / "ledger") for name in (COORDINATOR, *AGGREGATORS, *HOLDERS)
-    ]
-    found = audit(ledgers)
-    assert not found.disagreements, found.disagreements
-    assert all(not chain.faults for chain in found.chains)
+    deployed.check_records(analyst)

@@ -11,7 +11,7 @@ import hosts
 import numpy as np
 import pandas as pd
 import pytest
-from deployments import Analyst, Deployed, deploy
+from deployments import STATED_SECONDS, Analyst, Deployed, deploy
 from tacit.protocols.invitation import BUDGET_SPENT
 from tacit.records.audit import read_chain
 from tacit.records.chained_file import ChainedFile
@@ -35,7 +35,6 @@ clip = 2.0
 dropouts = 1
 """
 BUDGET = "epsilon = 2.5\ndelta = 1e-5"
-STATED_SECONDS = 10.0
 TYPED = ("DropoutError", "AbortedError", "PeerUnreachableError")
 MOST_RUNS = 12
 
@@ -56,14 +55,6 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         )
         made.start()
         yield made
-
-
-@pytest.fixture(scope="module")
-def analyst(deployed: Deployed) -> Iterator[Analyst]:
-    asking = deployed.analyst()
-    deployed.wait_until_all_are_met(asking)
-    yield asking
-    asking.close()
 
 
 def charged(deployed: Deployed, name: str) -> list[str]:

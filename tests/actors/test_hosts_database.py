@@ -25,7 +25,8 @@ from databases import BIN, PASSWORD, database_files
 from deployed import TITLE
 from deployments import COORDINATOR, Analyst, Deployed, deploy
 from hosts import Host
-from tacit.records.certificates import environment
+from tacit.protocols.invitation import CONTRIBUTION_FAILED
+from tacit.records.certificates import environment as variables_of
 
 OBSTACLE = hosts.obstacle() or databases.obstacle()
 
@@ -46,6 +47,9 @@ formula = "count ~ I(dose / 1000)"
 family = "poisson"
 data = "rows"
 """
+TESTS = str(Path(__file__).parents[1])
+RAISING = "raising:with_the_rows"
+POLICY = f'models = ["GLM", "Sum"]\nimportable = ["{RAISING}"]'
 SEARCH = """
 import os, sys
 wanted = [bytes.fromhex(each) for each in sys.argv[2:]]
@@ -175,8 +179,9 @@ sql = "postgresql://holder@127.0.0.1/postgres"
 query = "select count, dose from visits"
 password_file = "password"
 """
-    with hosts.network(folder, 2) as network:
-        made = deploy(network, folder, csv, ANALYSIS, sources={"north": table}, guest="south")
+    with pytest.MonkeyPatch.context() as environment, hosts.network(folder, 2) as network:
+        environment.setenv("PYTHONPATH", os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")]))
+        made = deploy(network, folder, csv, ANALYSIS, policy=POLICY, sources={"north": table}, guest="south")
         (folder / "north" / "rows.csv").unlink()
         password = folder / "north" / "password"
         password.write_text(PASSWORD)
@@ -187,14 +192,6 @@ password_file = "password"
             own.write_text(own.read_text() + "dashboard = true\n")
         made.start()
         yield made
-
-
-@pytest.fixture(scope="module")
-def analyst(deployed: Deployed) -> Iterator[Analyst]:
-    asking = deployed.analyst()
-    deployed.wait_until_all_are_met(asking)
-    yield asking
-    asking.close()
 
 
 def test_a_table_of_a_database_feeds_a_regression(analyst: Analyst) -> None:
@@ -221,7 +218,7 @@ def test_a_job_of_ray_runs_the_study(deployed: Deployed, analyst: Analyst) -> No
             *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit"),
             *("--address", "http://127.0.0.1:8265", "--", sys.executable, *study),
         ),
-        env={**os.environ, **environment(deployed.folder / COORDINATOR / "certificates")},
+        env={**os.environ, **variables_of(deployed.folder / COORDINATOR / "certificates")},
         capture_output=True,
         text=True,
         timeout=120,
@@ -258,11 +255,15 @@ def test_with_a_dashboard_too_no_open_port_gives_anything_to_who_has_no_certific
         assert all(answer.startswith("HTTP/1.1 401 ") for answer in answers), answers
 
 
-def test_no_row_is_found_in_a_frame_a_log_an_object_a_record_or_what_a_dashboard_shows(
+def test_no_row_is_found_in_a_frame_a_log_an_exception_an_object_a_record_or_what_a_dashboard_shows(
     deployed: Deployed, analyst: Analyst, tmp_path: Path
 ) -> None:
     with hosts.wiretap(deployed.network, tmp_path / "trace"):
         assert "params" in analyst.ask("run")
+        refused = analyst.ask("sum", function=RAISING)
+    assert refused["error"] == "RefusedError"
+    assert refused["message"].count(CONTRIBUTION_FAILED) == len(ROWS)
+    assert not [each for each in secrets() if each in refused["message"].encode()]
     wanted = secrets()
     heard = b"".join(path.read_bytes() for path in tmp_path.glob("trace.*"))
     assert len(heard) > 50_000

@@ -12,12 +12,11 @@ from typing import Any
 
 import hosts
 import pytest
-from deployments import COORDINATOR, Analyst, Deployed, deploy
+from deployments import COORDINATOR, STATED_SECONDS, TYPED, Analyst, Deployed, deploy
 from in_process import Network
 from studied_network import HOLDERS, NAME, network, rows_of
 from tacit.actors.data_holder import DataHolder
 from tacit.protocols.pairwise_masking import PairwiseMasking
-from tacit.records.audit import audit
 
 pytest.importorskip("torch")
 pytestmark = [
@@ -40,9 +39,7 @@ import time
 actual = time.time
 time.time = lambda: actual() + {seconds}
 """
-STATED_SECONDS = 10.0
 START_SECONDS = 600.0  # every process that makes the model imports torch
-TYPED = ("DropoutError", "AbortedError", "RefusedError", "PeerUnreachableError")
 ON_OWN_DISK = (COORDINATOR, "south")
 
 
@@ -59,13 +56,6 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
             study.host(name).mount(state_of(study, name))
         study.start(START_SECONDS)
         yield study
-
-
-@pytest.fixture(scope="module")
-def analyst(deployed: Deployed) -> Iterator[Analyst]:
-    asking = deployed.analyst()
-    yield asking
-    asking.close()
 
 
 @pytest.fixture(autouse=True)
@@ -123,15 +113,6 @@ def full(deployed: Deployed, name: str) -> Iterator[None]:
         host.make_room(state)
 
 
-def audited(deployed: Deployed, folder: Path) -> None:
-    """Every party's ledger is whole, and they agree."""
-    for name, host in deployed.network.hosts.items():  # some lie where only their host sees them
-        host.run("cp", "-r", str(state_of(deployed, name) / "ledger"), str(folder / name))
-    found = audit([str(folder / name) for name in deployed.network.hosts])
-    assert not found.disagreements, found.disagreements
-    assert all(not chain.faults for chain in found.chains), found.chains
-
-
 def test_a_training_has_the_bits_of_the_simulation(analyst: Analyst, simulated: str) -> None:
     assert check_works(analyst, simulated)["rows"] == 120
 
@@ -168,7 +149,7 @@ def test_a_network_that_delays_or_loses_changes_no_bit(
 
 
 def test_a_holder_whose_disk_is_full_is_in_no_sum_until_there_is_room(
-    deployed: Deployed, analyst: Analyst, simulated: str, tmp_path: Path
+    deployed: Deployed, analyst: Analyst, simulated: str
 ) -> None:
     with full(deployed, "south"):
         answers = [analyst.ask("run") for _ in range(2)]
@@ -181,11 +162,11 @@ def test_a_holder_whose_disk_is_full_is_in_no_sum_until_there_is_room(
             assert answer["survivors"] == ["north", "east", "west"]
             assert answer["rows"] == 90
     check_comes_back(deployed, analyst, simulated)
-    audited(deployed, tmp_path)
+    deployed.check_records(analyst)
 
 
 def test_a_repository_whose_disk_is_full_loses_nothing(
-    deployed: Deployed, analyst: Analyst, simulated: str, tmp_path: Path
+    deployed: Deployed, analyst: Analyst, simulated: str
 ) -> None:
     check_works(analyst, simulated)
     version = analyst.ask("keep", name="plane")["version"]
@@ -198,7 +179,7 @@ def test_a_repository_whose_disk_is_full_loses_nothing(
     check_comes_back(deployed, analyst, simulated)
     assert analyst.ask("keep", name="plane")["version"] == version + 1
     assert analyst.ask("verify")["verified"]
-    audited(deployed, tmp_path)
+    deployed.check_records(analyst)
 
 
 def clock(folder: Path, seconds: int) -> dict[str, str]:
@@ -207,18 +188,38 @@ def clock(folder: Path, seconds: int) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ["PYTHONPATH"]])}
 
 
-def test_a_clock_that_is_an_hour_ahead_is_told_at_both_ends_and_changes_no_bit(
-    deployed: Deployed, analyst: Analyst, simulated: str, tmp_path: Path
+@contextlib.contextmanager
+def shifted(deployed: Deployed, name: str, folder: Path, seconds: int) -> Iterator[None]:
+    """Have the clock of a party's machine go wrong, for a while."""
+    deployed.leave(name)
+    deployed.join(name, **clock(folder, seconds))
+    try:
+        deployed.wait_for(lambda: deployed.is_ready(name), START_SECONDS)
+        yield
+    finally:
+        deployed.leave(name)
+        deployed.join(name)
+
+
+# Certificates are valid from an hour before they were made.
+@pytest.mark.parametrize(("name", "seconds"), [("north", 3600), ("north", -1800), (COORDINATOR, 3600)])
+def test_a_clock_that_is_wrong_is_told_at_both_ends_and_changes_no_bit(
+    deployed: Deployed, simulated: str, name: str, seconds: int, tmp_path: Path
 ) -> None:
-    deployed.leave("north")
-    deployed.join("north", **clock(tmp_path, 3600))
+    other = "east" if name == COORDINATOR else COORDINATOR
 
     def told(by: str, of: str) -> list[int]:
         ahead = [event["ahead"] for event in deployed.events(by) if event["event"] == "clocks"]
         return [each[of] for each in ahead if of in each]
 
-    deployed.wait_for(lambda: bool(told("north", COORDINATOR) and told(COORDINATOR, "north")), START_SECONDS)
-    assert told("north", COORDINATOR)[-1] == pytest.approx(-3600, abs=30)
-    assert told(COORDINATOR, "north")[-1] == pytest.approx(3600, abs=30)
-    deployed.wait_until_all_are_met(analyst)
-    check_works(analyst, simulated)
+    with shifted(deployed, name, tmp_path, seconds):
+        deployed.wait_for(lambda: bool(told(name, other) and told(other, name)), START_SECONDS)
+        assert told(name, other)[-1] == pytest.approx(-seconds, abs=30)
+        assert told(other, name)[-1] == pytest.approx(seconds, abs=30)
+        asking = deployed.analyst()  # Ray's head may be another one
+        try:
+            deployed.wait_until_all_are_met(asking)
+            check_works(asking, simulated)
+            deployed.check_records(asking)
+        finally:
+            asking.close()

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import hosts
 import pytest
-from deployments import COORDINATOR, Analyst, Deployed, deploy
-from tacit.records.audit import audit
+from deployments import STATED_SECONDS, TYPED, Analyst, Deployed, deploy
 
 pytestmark = [
     pytest.mark.ray,
@@ -22,8 +21,6 @@ model = "OLS"
 formula = "y ~ x"
 data = "rows"
 """
-STATED_SECONDS = 10.0
-TYPED = ("DropoutError", "AbortedError", "RefusedError", "PeerUnreachableError")
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +42,6 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         )
         made.start()
         yield made
-
-
-@pytest.fixture(scope="module")
-def analyst(deployed: Deployed) -> Iterator[Analyst]:
-    asking = deployed.analyst()
-    deployed.wait_until_all_are_met(asking)
-    yield asking
-    asking.close()
 
 
 def check_works(analyst: Analyst) -> None:
@@ -88,6 +77,4 @@ def test_two_holders_who_cannot_reach_each_other_are_told_and_the_ring_closes_ag
     deployed.wait_for(have_met)
     for _ in range(3):
         check_works(analyst)
-    found = audit([str(deployed.folder / name / "state" / "ledger") for name in (COORDINATOR, *HOLDERS)])
-    assert not found.disagreements, found.disagreements
-    assert all(not chain.faults for chain in found.chains)
+    deployed.check_records(analyst)

@@ -161,6 +161,7 @@ def made(monkeypatch: pytest.MonkeyPatch, ahead: list[dict[str, int]]) -> list[s
         order.append(f"{kind} {name} on {machine}")
         assert Path(path).is_absolute()
         return SimpleNamespace(
+            mute=Remote(None),
             start=Remote({"east": "not there yet"}),
             watch=Remote(ActorDiedError()),
             problems=Remote({"east": "not there yet"}, {"east": "not there yet"}, {}, {}),
@@ -227,6 +228,7 @@ def test_process_that_never_answers_is_not_kept(
 ) -> None:
     """The keeper ends, with it the process, and both are started again."""
     host = SimpleNamespace(
+        mute=Remote(None),
         start=Remote({}),
         watch=Remote(None),
         problems=Remote(GetTimeoutError("x")),
@@ -235,6 +237,15 @@ def test_process_that_never_answers_is_not_kept(
     monkeypatch.setattr(cluster, "start_party", lambda *_: host)
     assert party_keeper.main(str(party_file(tmp_path, "north"))) == 1
     assert events(capsys)[-1] == {"event": "failed", "error": "its process does not answer"}
+
+
+def test_process_that_cannot_be_muted_reads_no_rows(
+    tmp_path: Path, made: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads them when it starts."""
+    monkeypatch.setattr(cluster, "start_party", lambda *_: SimpleNamespace(mute=Remote(GetTimeoutError("x"))))
+    assert party_keeper.main(str(party_file(tmp_path, "north"))) == 1
+    assert events(capsys) == [{"event": "failed", "error": "its process does not answer"}]
 
 
 def test_second_process_of_a_party_is_told(
@@ -264,6 +275,7 @@ def test_process_that_reaches_no_longer_whom_it_had_met_is_made_anew(
 ) -> None:
     """Once: what has never been met is the network's doing. The coordinator is beside Ray's head, and hears of all."""
     host = SimpleNamespace(
+        mute=Remote(None),
         start=Remote(before),
         watch=Remote(ActorDiedError()),
         problems=Remote(before, {"east": NOT_THERE}, {"east": UNREACHED}),

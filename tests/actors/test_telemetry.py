@@ -6,6 +6,8 @@ import errno
 import json
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -90,7 +92,7 @@ def test_a_log_tells_where_an_exception_was_raised_and_not_what_it_says(
 def test_a_log_on_a_full_disk_tells_no_more(
     package: logging.Logger,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def no_space(_: LogFile) -> None:
@@ -102,6 +104,30 @@ def test_a_log_on_a_full_disk_tells_no_more(
         raise KeyError(SECRET)
     except KeyError as error:
         logging.getLogger("tacit.actors.data_holder").error("the contribution failed", exc_info=error)
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert "a line of the log cannot be written: No space left on device" in said
     assert SECRET not in said
+
+
+PRINTING = """
+import os, subprocess, sys, warnings
+from tacit.actors.telemetry import mute
+print("before")
+if sys.argv[1] == "muted":
+    mute()
+print("a row")
+sys.stderr.write("a row")
+warnings.warn("a row")
+os.write(2, b"a row")
+subprocess.run(["echo", "a row"])
+raise ValueError("a row")
+"""
+
+
+@pytest.mark.parametrize("how", ["muted", "not muted"])
+def test_a_process_that_is_muted_shows_nothing_of_what_is_printed_in_it(how: str) -> None:
+    shown = subprocess.run([sys.executable, "-c", PRINTING, how], capture_output=True, text=True, check=False)
+    assert shown.returncode == 1
+    assert shown.stdout.startswith("before\n")
+    n_seen = (shown.stdout + shown.stderr).count("a row")
+    assert n_seen == 0 if how == "muted" else n_seen >= 6
