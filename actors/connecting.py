@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 REACH_SECONDS = 5.0
 OUT_OF_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+MODE, WITHOUT = "RAY_AUTH_MODE", "disabled"
 CERTIFICATES = "certificates"  # the folder's name, beside the study's file
 
 
@@ -55,7 +56,8 @@ def connect(
     RecordError
         If the study, or the folder of certificates, is not in order.
     SetupError
-        If Ray was imported without them, or this process uses another Ray.
+        If Ray was imported without them, or this process uses another Ray; if there are none, and it goes by Ray's
+        token, as after a simulation.
     PeerUnreachableError
         If Ray does not run on this machine, or the coordinator has not joined.
 
@@ -70,6 +72,13 @@ def connect(
     if folder is not None:
         check_certificates(folder)
         _use(environment(folder))
+    elif (
+        os.environ.get(MODE, WITHOUT) != WITHOUT
+    ):  # Ray would drop what the parties send here, and wait for ever
+        raise SetupError(
+            f"this process goes by a token of Ray's ({MODE}={os.environ[MODE]}, as a simulation sets it), and a study "
+            "without certificates by none: connect from a process in which nothing was simulated"
+        )
     _reach(agreed.address, folder)
     from .deployment import connected  # noqa: PLC0415 - which imports Ray
 

@@ -1,12 +1,13 @@
 """A thousand sessions in a row among random deaths: what grows, and whether every sum is right.
 
-    with kills      a thousand sessions under pairwise masking, and fewer in the ring of Paillier. Every now and then
-                    the process of a holder, of the coordinator or of the repository is killed at a random moment of a
-                    session. Sums go on over the holders that are left; all parties start anew when they can no longer
+    deployed        a thousand with kills and a thousand without over parties that have joined a study, with ledgers,
+                    memories of releases and policies on disk; who is killed comes back by itself
+    with kills      in a simulation a thousand sessions under pairwise masking, and fewer in the ring of Paillier. Every
+                    now and then the process of a holder, of the coordinator or of the repository is killed at a random
+                    moment of a session. Sums go on over the holders that are left; all parties start anew when they
+                    can no longer
     undisturbed     a thousand more under masking, in which nobody dies: what each process holds more after all of them
                     than after the first hundred
-    deployed        a thousand with kills, and a thousand without, over parties that have joined a study, with ledgers,
-                    memories of releases and policies on disk; they come back by themselves
 
 How a session may end `soaking` tells. Memory, files and threads are those of single processes, by their age: after a
 hundred sessions of their own, and when they were last seen. What Ray holds is counted at rest: calls that wait for
@@ -46,17 +47,18 @@ def sections(*, quick: bool, say: Callable[[str], None]) -> Iterator[Section]:
     n_sessions, n_in_ring = (QUICK_SESSIONS, QUICK_SESSIONS) if quick else (SESSIONS, RING_SESSIONS)
     average = QUICK_SESSIONS_A_DEATH if quick else SESSIONS_A_DEATH
     n_first = QUICK_FIRST if quick else FIRST
+    kills = deaths(n_sessions, average, list(rows))
+    yield from _deployed(
+        rows, n_sessions, n_first, kills, say
+    )  # first: a process that has simulated is refused
     cluster.start_ray(__name__)
     try:
-        kills = {"with kills": deaths(n_sessions, average, list(rows))}
-        yield from _soaked(
-            tacit.PairwiseMasking(), rows, n_sessions, n_first, {**kills, "undisturbed": {}}, say
-        )
-        kills = {"with kills": deaths(n_in_ring, average, list(rows))}
-        yield from _soaked(tacit.RingPaillier(), rows, n_in_ring, n_first, kills, say)
+        runs = {"with kills": kills, "undisturbed": {}}
+        yield from _soaked(tacit.PairwiseMasking(), rows, n_sessions, n_first, runs, say)
+        runs = {"with kills": deaths(n_in_ring, average, list(rows))}
+        yield from _soaked(tacit.RingPaillier(), rows, n_in_ring, n_first, runs, say)
     finally:
         cluster.stop_ray(__name__)
-    yield from _deployed(rows, n_sessions, n_first, deaths(n_sessions, average, list(rows)), say)
 
 
 def _deployed(

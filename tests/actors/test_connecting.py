@@ -82,6 +82,20 @@ def test_without_certificates_nothing_is_set(study: Path, connected: list[Any]) 
     assert len(connected) == 1
 
 
+@pytest.mark.parametrize(("mode", "is_refused"), [("token", True), ("disabled", False)])
+def test_process_that_has_simulated_is_not_left_to_wait_for_parties_without_a_token(
+    study: Path, connected: list[Any], monkeypatch: pytest.MonkeyPatch, mode: str, is_refused: bool
+) -> None:
+    """Ray sets the mode when it starts on its own, and keeps it."""
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    if is_refused:
+        with pytest.raises(SetupError, match="in which nothing was simulated"):
+            connect(study)
+    else:
+        connect(study)
+    assert len(connected) == (not is_refused)
+
+
 def test_ray_that_was_imported_without_the_certificates_is_refused(study: Path, connected: list[Any]) -> None:
     folder = certificates(study.parent)
     assert "ray" in sys.modules
