@@ -43,7 +43,7 @@ from .clocks import Clocks
 from .computation import Terms
 from .coordinator import Coordinator
 from .coordinator_host import CoordinatorCalls
-from .data_holder import DataHolder
+from .data_holder import MODELS_KEPT, DataHolder
 from .dispatching_host import DispatchingHost
 from .events import Event
 from .holder_host import HolderCalls
@@ -146,6 +146,13 @@ class DeployedHost(DispatchingHost):
 
     def _load(self) -> None:
         """Read what the party needs besides its keys, off the loop."""
+
+    def _agreed_definition(self) -> Definition:
+        """Make the study's model; return its definition."""
+        study = self._study
+        model = as_asked(study.model(self._file.policy.importable), study.privacy, study.cov_type)
+        definition: Definition = model.definition
+        return definition
 
     async def present(self, challenge: bytes) -> bytes:
         """Answer a challenge with a `Presence`, as a frame."""
@@ -277,9 +284,7 @@ class DeployedHolder(HolderCalls, DeployedHost):
 
     def _load(self) -> None:
         (holder,) = self._holders
-        study = self._study
-        model = as_asked(study.model(self._file.policy.importable), study.privacy, study.cov_type)
-        self._agreed = model.definition
+        self._agreed = self._agreed_definition()
         holder.take_rows(self._file.source().read())
 
     async def propose(self, definition: bytes) -> str:
@@ -307,12 +312,13 @@ class DeployedCoordinator(CoordinatorCalls, DeployedHost):
         repository = finding.party(self._study.title, finding.REPOSITORY)
         name, identity = self._file.party.name, self._file.identity
         self._coordinator = Coordinator(name, repository, identity, ledger=self._ledger())
+        self._handed_out: set[bytes] = set()  # definitions of which holders have all that is to be imported
         return self._coordinator
 
     def _load(self) -> None:
         """Make the study's model once, while nobody waits: libraries that it imports hold the interpreter's lock."""
         with contextlib.suppress(ModelError, RecordError):  # told to whoever asks
-            self._study.model(self._file.policy.importable)
+            self._handed_out = {self._agreed_definition().canonical}
 
     async def propose(self, definition: bytes) -> None:
         """Have every living holder hold the model of a definition ready.
@@ -323,7 +329,7 @@ class DeployedCoordinator(CoordinatorCalls, DeployedHost):
             If some do not allow it.
         """
         peers = [peer for peer in self._peers.values() if self._is_living_holder(peer)]
-        with self.loading():
+        with contextlib.nullcontext() if definition in self._handed_out else self.loading():
             answers = await asyncio.gather(
                 *(self._unless_lost(peer, peer.handle.propose.remote(definition)) for peer in peers)
             )
@@ -332,6 +338,9 @@ class DeployedCoordinator(CoordinatorCalls, DeployedHost):
         }
         if refusals:
             raise RefusedError(refusals)
+        if len(self._handed_out) >= MODELS_KEPT:
+            self._handed_out.clear()
+        self._handed_out.add(definition)
 
     async def compute_definition(
         self, computation: str, definition: bytes, terms: Terms, at: NDArray[Any] | None = None

@@ -81,6 +81,10 @@ class Handle:
                 raise
         raise ActorDiedError
 
+    def is_asked(self, method: str) -> bool:
+        """Whether a call is under way."""
+        return any(task.get_name() == method for task in self._pending)
+
     def die(self) -> None:
         """End as a process does: what is under way fails, too."""
         self.dead = True
@@ -98,7 +102,7 @@ class Method:
         return Streaming(self._handle, self._name)
 
     def remote(self, *arguments: Any) -> asyncio.Task[Any]:
-        task = asyncio.ensure_future(self._handle._call(self._name, arguments))
+        task = asyncio.create_task(self._handle._call(self._name, arguments), name=self._name)
         self._handle._pending.add(task)
         task.add_done_callback(self._handle._pending.discard)
         return task

@@ -510,7 +510,7 @@ def test_frame_to_the_old_process_that_fails_late_does_not_lose_the_new_one(
             old.hangs.add("deliver")
             party = host._coordinator
             posting = asyncio.ensure_future(party.driver._transport.post("north", A_FRAME))
-            await until(lambda: len(old._pending) > 2)
+            await until(lambda: old.is_asked("deliver"))
             await cluster.join("north")
             [peer] = [peer for peer in host._peers.values() if "north" in peer.parties]
             await until(lambda: peer.handle is cluster.handles["north"])
@@ -701,7 +701,7 @@ def test_coordinator_names_the_holders_that_do_not_allow_a_model(
 def test_holder_that_hangs_over_a_proposal_is_not_waited_for(
     cluster: Cluster, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching_host, "LOADING_SECONDS", 0.05)
+    monkeypatch.setattr(watching_host, "SILENCE_SECONDS", 0.05)
 
     async def scene() -> None:
         async with cluster:
@@ -711,6 +711,31 @@ def test_holder_that_hangs_over_a_proposal_is_not_waited_for(
             cluster.handles["north"].hangs |= {"ping", "propose", "present"}
             await cluster.host("coordinator").propose(agreed().canonical)
             assert "north" in cluster.lost
+
+    loop.run(scene())
+
+
+def test_silence_is_borne_longer_only_while_a_model_is_handed_out_for_the_first_time(
+    cluster: Cluster, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Holders import what it takes, which may silence them; the study's own they have imported when they joined."""
+    monkeypatch.setattr(watching_host, "LOADING_SECONDS", 1e9)
+    other = GLM("count ~ 1", family="poisson").definition.canonical
+
+    async def scene() -> None:
+        async with cluster:
+            for name in ALL:
+                await cluster.join(name, policy='models = ["GLM"]')
+            await until(lambda: not cluster.lost)
+            host, north = cluster.host("coordinator"), cluster.handles["north"]
+            await host.propose(other)
+            monkeypatch.setattr(watching_host, "SILENCE_SECONDS", 0.05)
+            for definition in (other, agreed().canonical):
+                north.hangs |= {"ping", "propose", "present"}
+                await host.propose(definition)
+                assert cluster.lost == {"north"}
+                north.hangs.clear()
+                await until(lambda: not cluster.lost)
 
     loop.run(scene())
 
