@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployed import MASKING, Cluster, Handle, until
+from deployed import MASKING, Cluster, Handle, count_above, total_count, until
 from ray.exceptions import ActorUnavailableError
 from studies import identity_of, secret_of, study_text
 from tacit.actors import deployed_hosts, transport, watching_host
@@ -22,6 +22,7 @@ from tacit.actors.deployed_hosts import NOT_THERE, UNREACHED, UNREACHING
 from tacit.actors.events import Failure, Result
 from tacit.models.definition import Definition
 from tacit.models.errors import DataError
+from tacit.models.likelihood import MaximumLikelihood
 from tacit.models.regression import GLM
 from tacit.models.sum import Sum
 from tacit.protocols.errors import RefusedError, SetupError
@@ -662,6 +663,38 @@ def test_function_that_is_not_importable_here_is_not_allowed(cluster: Cluster, l
             await cluster.join("north", policy='models = ["Sum"]')
             asked = Sum(os.path.getsize).definition
             assert await cluster.host("north").propose(asked.canonical) == MODEL_NOT_ALLOWED
+
+    loop.run(scene())
+
+
+def by_name(function: Any, **changed: str) -> bytes:
+    """The definition of a sum of a function, of which something else is said than what is so."""
+    definition = Sum(function).definition
+    described = {**definition.parameters["function"], **changed}
+    return Definition("Sum", {**definition.parameters, "function": described}).canonical
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        Sum(count_above).definition.canonical,
+        by_name(count_above, name="deployed.total_count"),
+        by_name(total_count, name="deployed.total_count.__globals__"),
+        by_name(total_count, name="test_deployed_hosts.total_count"),
+        MaximumLikelihood(total_count, start={"seed": 7.0}).definition.canonical,  # type: ignore[arg-type]
+    ],
+    ids=["another", "by its name", "a part of it", "by way of another module", "in another model"],
+)
+def test_no_way_leads_round_what_may_be_imported(
+    definition: bytes, cluster: Cluster, loop: asyncio.Runner
+) -> None:
+    async def scene() -> None:
+        async with cluster:
+            for _ in range(2):
+                await cluster.join("north", policy='models = ["Sum"]\nimportable = ["deployed:total_count"]')
+                assert await cluster.host("north").propose(definition) == MODEL_NOT_ALLOWED
+                assert await cluster.host("north").propose(Sum(total_count).definition.canonical) == ""
+                await cluster.end("north")
 
     loop.run(scene())
 

@@ -108,3 +108,4 @@ def test_what_a_killed_holder_has_released_is_charged_and_a_spent_budget_stays_s
         assert (
             name == "west" or charged(deployed, name) == spent[name]
         )  # which may have had room for one more
+    deployed.check_records(analyst)
