@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 REACH_SECONDS = 5.0
 OUT_OF_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
-MODE, WITHOUT = "RAY_AUTH_MODE", "disabled"
 CERTIFICATES = "certificates"  # the folder's name, beside the study's file
 
 
@@ -72,17 +71,22 @@ def connect(
     if folder is not None:
         check_certificates(folder)
         _use(environment(folder))
-    elif (
-        os.environ.get(MODE, WITHOUT) != WITHOUT
-    ):  # Ray would drop what the parties send here, and wait for ever
+    elif _goes_by_token() and "RAY_USE_TLS" not in os.environ:
+        # Ray would drop what the parties send here, and wait for ever.
         raise SetupError(
-            f"this process goes by a token of Ray's ({MODE}={os.environ[MODE]}, as a simulation sets it), and a study "
-            "without certificates by none: connect from a process in which nothing was simulated"
+            "this process goes by a token of Ray's (RAY_AUTH_MODE=token, as a simulation sets it), and a study without "
+            "certificates by none: name this machine's folder of certificates, or connect from a process without "
+            "RAY_AUTH_MODE in which nothing was simulated"
         )
     _reach(agreed.address, folder)
     from .deployment import connected  # noqa: PLC0415 - which imports Ray
 
     return connected(agreed)
+
+
+def _goes_by_token() -> bool:
+    """Whether Ray, in this process, asks others for a token."""
+    return os.environ.get("RAY_AUTH_MODE", "disabled") != "disabled"
 
 
 def _reach(address: str, folder: Path | None) -> None:

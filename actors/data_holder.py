@@ -42,7 +42,7 @@ from ..records.co_signing import Participations
 from ..records.errors import PolicyError, RecordError
 from ..records.ledger import Ledger
 from ..records.policy import Policy
-from ..records.release_memory import asked
+from ..records.release_memory import query_of
 from ..records.signing import PartySigner, Signature
 from ..serialization.session_messages import Invitation
 from .participant import Participant, records_in_order
@@ -153,7 +153,7 @@ class DataHolder(Participant):
         """Note a release: under an approval, and for models that are to be co-signed, too."""
         model = self._models.get(invitation.definition)
         if model is not None and self._approvals is not None:
-            self._approvals.use(model.definition.digest, invitation.session, asked(invitation))
+            self._approvals.use(model.definition.digest, invitation.session, query_of(invitation))
         super()._note_release(invitation, holders)
         if model is not None:
             self._participations.note(invitation.definition, model, holders, len(self.roster.holders))
@@ -196,7 +196,7 @@ class DataHolder(Participant):
             noised = self._policy.check(model, self._data, protocol=protocol, n_holders=n_holders)
             if self._approvals is not None:
                 with records_in_order():
-                    self._approvals.check(model, roster.asker or roster.coordinator, asked(invitation))
+                    self._approvals.check(model, roster.asker or roster.coordinator, query_of(invitation))
         if self.release_memory.is_full:
             raise Declined(QUERIES_SPENT)
         dispensable = protocol.dispensable(n_holders)

@@ -16,7 +16,7 @@ import contextlib
 import logging
 import os
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -32,10 +32,10 @@ from ..protocols.errors import RefusedError, SetupError
 from ..protocols.invitation import MODEL_NOT_ALLOWED
 from ..protocols.party import AGGREGATOR, COORDINATOR, HOLDER, PartyId
 from ..protocols.presence import CHALLENGE_BYTES, Agreement, check_presence, present
-from ..records.errors import PolicyError, RecordError
+from ..records.errors import PolicyError
 from ..records.party_file import PartyFile
 from ..serialization.codec import Frame, decode, encode
-from ..serialization.errors import DecodeError
+from ..serialization.errors import DecodeError, TacitError
 from . import finding
 from .aggregator import Aggregator
 from .allocation import give_back_large_blocks
@@ -312,13 +312,16 @@ class DeployedCoordinator(CoordinatorCalls, DeployedHost):
         repository = finding.party(self._study.title, finding.REPOSITORY)
         name, identity = self._file.party.name, self._file.identity
         self._coordinator = Coordinator(name, repository, identity, ledger=self._ledger())
-        self._handed_out: set[bytes] = set()  # definitions of which holders have all that is to be imported
+        self._agreed: bytes | None = None
+        self._made: defaultdict[Peer, set[bytes]] = defaultdict(
+            set
+        )  # definitions that each process has made before
         return self._coordinator
 
     def _load(self) -> None:
         """Make the study's model once, while nobody waits: libraries that it imports hold the interpreter's lock."""
-        with contextlib.suppress(ModelError, RecordError):  # told to whoever asks
-            self._handed_out = {self._agreed_definition().canonical}
+        with contextlib.suppress(TacitError):  # told to whoever asks
+            self._agreed = self._agreed_definition().canonical
 
     async def propose(self, definition: bytes) -> None:
         """Have every living holder hold the model of a definition ready.
@@ -329,7 +332,8 @@ class DeployedCoordinator(CoordinatorCalls, DeployedHost):
             If some do not allow it.
         """
         peers = [peer for peer in self._peers.values() if self._is_living_holder(peer)]
-        with contextlib.nullcontext() if definition in self._handed_out else self.loading():
+        is_known = definition == self._agreed or all(definition in self._made[peer] for peer in peers)
+        with contextlib.nullcontext() if is_known else self.loading():
             answers = await asyncio.gather(
                 *(self._unless_lost(peer, peer.handle.propose.remote(definition)) for peer in peers)
             )
@@ -338,9 +342,20 @@ class DeployedCoordinator(CoordinatorCalls, DeployedHost):
         }
         if refusals:
             raise RefusedError(refusals)
-        if len(self._handed_out) >= MODELS_KEPT:
-            self._handed_out.clear()
-        self._handed_out.add(definition)
+        for peer, reason in zip(peers, answers, strict=True):
+            if reason is not None:  # it was not lost
+                self._note_made(peer, definition)
+
+    def _lose(self, peer: Peer) -> None:
+        """As the base does; who is met again may be another process, which has imported nothing."""
+        super()._lose(peer)
+        self._made.pop(peer, None)
+
+    def _note_made(self, peer: Peer, definition: bytes) -> None:
+        """Note that a process has imported all that a definition takes."""
+        if len(self._made[peer]) >= MODELS_KEPT:
+            self._made[peer].clear()
+        self._made[peer].add(definition)
 
     async def compute_definition(
         self, computation: str, definition: bytes, terms: Terms, at: NDArray[Any] | None = None

@@ -167,6 +167,7 @@ class Deployment(Federation):
             If it has not joined.
         """
         self._parties[COORDINATOR] = _found(self.study.title, self.study.roster.coordinator)
+        super()._ensure_open()  # it may have been closed meanwhile, and Ray would start one for whoever asks it
         self._repository = _found(self.study.title, finding.REPOSITORY)
 
     def _ensure_open(self) -> None:
@@ -174,7 +175,9 @@ class Deployment(Federation):
         self.look_up()
 
     async def _aensure_open(self) -> None:
-        await asyncio.to_thread(self._ensure_open)
+        super()._ensure_open()
+        await asyncio.to_thread(self.look_up)
+        super()._ensure_open()  # as in between
 
     def _hosts(self) -> dict[str, Any]:
         """Look up who is there."""

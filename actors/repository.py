@@ -320,7 +320,9 @@ class Repository:
         CoSignatureError
             If fewer holders sign than needed: who does not, and why. The version is saved, and pending.
         """
-        return int(self._get(self._saving(self._actor(), fit, name, release, provenance), REPOSITORY))
+        holders = self._holders() if _asks_holders(release) else {}
+        told = {"release": release, "provenance": provenance, "holders": dict(holders)}
+        return int(self._get(self._saving(self._actor(), fit, name, told), REPOSITORY))
 
     async def asave(
         self,
@@ -331,7 +333,9 @@ class Repository:
         provenance: Mapping[str, Any] | None = None,
     ) -> int:
         """Save a fit as `save` does: its asynchronous twin."""
-        saving = self._saving(await self._aactor(), fit, name, release, provenance)
+        holders = await asyncio.to_thread(self._holders) if _asks_holders(release) else {}
+        told = {"release": release, "provenance": provenance, "holders": dict(holders)}
+        saving = self._saving(await self._aactor(), fit, name, told)
         return int(await self._await(saving, REPOSITORY))
 
     def load(self, name: str, version: int | str | None = None, token: str | None = None) -> Any:
@@ -471,22 +475,13 @@ class Repository:
         checked: Verification = await self._aask("verify", name, trusted, remembered)
         return checked
 
-    def _saving(
-        self,
-        actor: Any,
-        fit: Fit | NetworkFit,
-        name: str,
-        release: ReleaseBy,
-        provenance: Mapping[str, Any] | None,
-    ) -> Any:
+    def _saving(self, actor: Any, fit: Fit | NetworkFit, name: str, told: Mapping[str, Any]) -> Any:
         return actor.save.remote(
             name,
             fit.to_dict(),
-            release=release,
-            provenance=provenance,
             request=uuid.uuid4().hex,  # Ray may call twice when the repository's process dies
             coordinator=self._coordinator(),
-            holders={} if release is None or isinstance(release, Release) else dict(self._holders()),
+            **told,
         )
 
     def _ask(self, method: str, *arguments: Any) -> Any:
@@ -495,3 +490,8 @@ class Repository:
     async def _aask(self, method: str, *arguments: Any) -> Any:
         actor = await self._aactor()
         return await self._await(getattr(actor, method).remote(*arguments), REPOSITORY)
+
+
+def _asks_holders(release: ReleaseBy) -> bool:
+    """Whether holders are to sign by themselves, in their processes."""
+    return release is not None and not isinstance(release, Release)

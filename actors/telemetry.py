@@ -1,4 +1,4 @@
-"""What a party of a deployment tells those who run its machine: metrics of Ray, a log of lines of JSON, nothing else.
+"""What a party of a deployment tells those who run its machine: metrics of Ray, and a log of lines of JSON.
 
 Neither has a value of a row, a query or a total: sessions are counted by their outcome, with bytes and seconds, and
 refusals by their reason of a fixed list. The log is in the party's own folder; metrics go where Ray exports them (with
@@ -7,6 +7,7 @@ refusals by their reason of a fixed list. The log is in the party's own folder; 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -111,7 +112,8 @@ class LogFile(RotatingFileHandler):
         """Say that a line is lost where the standard error was when this was made."""
         error = sys.exc_info()[1]
         reason = error.strerror if isinstance(error, OSError) else type(error).__name__
-        os.write(self._error, f"a line of the log cannot be written: {reason}\n".encode())
+        with contextlib.suppress(OSError):  # that may be as full
+            os.write(self._error, f"a line of the log cannot be written: {reason}\n".encode())
 
 
 def log_to(folder: Path, party: str) -> None:

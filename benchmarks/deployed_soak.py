@@ -25,7 +25,7 @@ from tacit.protocols.party import COORDINATOR
 from tacit.records.audit import Audit, audit
 from tacit.records.identity_file import as_toml, make_identity
 
-from .soaking import REPOSITORY, Death, Rows, Soak
+from .soaking import REPOSITORY, Death, Rows, Soak, Soaked
 
 START_SECONDS, RETURN_SECONDS, END_SECONDS, LOOK_SECONDS = 120.0, 60.0, 30.0, 0.1
 MODULE = f"{__package__}.soaking"
@@ -39,7 +39,7 @@ name = "PairwiseMasking"
 
 [analysis]
 model = "Sum"
-function = "{module}:references"
+function = "{module}:contribution"
 data = "rows"
 
 [rules]
@@ -57,7 +57,7 @@ state = "state"
 
 [policy]
 models = ["Sum"]
-importable = ["{module}:contribution", "{module}:references"]
+importable = ["{module}:contribution"]
 """
 HOLDER = """
 [data.rows]
@@ -91,19 +91,19 @@ class Deployed:
         """Verify all ledgers, and reconcile them."""
         return audit([self.folder / name / "state" / "ledger" for name in self.joins])
 
-    def unlike(self, recorded: Collection[str]) -> int:
-        """Count sums that the coordinator's ledger has and the repository has not, and the other way round.
 
-        Parameters
-        ----------
-        recorded : collection of str
-            Sessions of which the repository has the sum.
-        """
-        told = {
-            session: by[COORDINATOR] for session, by in self.audit().sessions.items() if COORDINATOR in by
-        }
-        released = {session for session, one in told.items() if one.get("outcome") == "released"}
-        return len(released - {*recorded}) + len({*recorded} - told.keys())
+def unlike(found: Audit, recorded: Collection[str]) -> tuple[int, int]:
+    """Count sums that are in the repository and not in the coordinator's ledger, and the other way round.
+
+    Parameters
+    ----------
+    found : Audit
+    recorded : collection of str
+        Sessions of which the repository has the sum.
+    """
+    told = {session: by[COORDINATOR] for session, by in found.sessions.items() if COORDINATOR in by}
+    released = {session for session, one in told.items() if one.get("outcome") == "released"}
+    return len({*recorded} - told.keys()), len(released - {*recorded})
 
 
 @contextlib.contextmanager
@@ -164,7 +164,10 @@ def _joined(own: Path) -> Iterator[subprocess.Popen[bytes]]:
             yield joining
         finally:
             joining.terminate()
-            joining.wait(END_SECONDS)
+            try:
+                joining.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                joining.kill()
 
 
 def _is_ready(own: Path) -> bool:
@@ -194,7 +197,13 @@ class DeployedSoak(Soak):
     ) -> None:
         super().__init__(federation, rows, fewest, n_first, say)
         self._parties = parties
-        self.longest_return = 0.0  # seconds from a death's session until sums are over all again
+        self.longest_return = 0.0  # seconds from the end of a fatal session until sums are over all again
+        self.n_ends = 0  # of the coordinator's process
+
+    def run(self, n_sessions: int, deaths: Mapping[int, Death]) -> Soaked:
+        """Run so many sessions, in some of which a process is killed."""
+        self.longest_return = 0.0
+        return super().run(n_sessions, deaths)
 
     def _processes(self) -> dict[str, int]:
         keepers = {f"join of {name}": process.pid for name, process in self._parties.joins.items()}
@@ -205,21 +214,26 @@ class DeployedSoak(Soak):
         super()._fatal_session(death)
         if COORDINATOR not in self._lives.alive:  # with whom the repository ends
             self._lives.alive.pop(REPOSITORY, None)
+            self.n_ends += 1
         self._bring_back()
 
     def _bring_back(self) -> None:
-        """Go on with sessions until they are over all holders again, who find each other later than the coordinator."""
+        """Go on with sessions until they are over all holders again, who find each other later than the coordinator.
+
+        Raises
+        ------
+        RuntimeError
+            If they are not in time.
+        """
+        began = time.monotonic()
         self._lives.look()
         self._is_returning = True
-        began = time.monotonic()
-        ends = began + RETURN_SECONDS
         while not self._is_met() or self._session() < len(self._rows):
-            if time.monotonic() > ends:
-                self._tally.wrong.append(f"not all are back in {RETURN_SECONDS:g} s")
-                break
+            if time.monotonic() - began > RETURN_SECONDS:
+                raise RuntimeError(f"not all parties are back in {RETURN_SECONDS:g} s")
             time.sleep(LOOK_SECONDS)
-        self.longest_return = max(self.longest_return, time.monotonic() - began)
         self._is_returning = False
+        self.longest_return = max(self.longest_return, time.monotonic() - began)
         self._lives.meet(self._processes())
         self._tally.n_restarts += 1
         self._n_failed = 0

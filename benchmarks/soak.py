@@ -26,7 +26,7 @@ from tacit.actors import cluster
 from tacit.protocols.party import COORDINATOR
 from tacit.protocols.protocol import Protocol
 
-from .deployed_soak import RETURN_SECONDS, Deployed, DeployedSoak, deployed
+from .deployed_soak import RETURN_SECONDS, Deployed, DeployedSoak, deployed, unlike
 from .lives import Held, Life
 from .measure import Figure, Section
 from .soaking import REPOSITORY, Death, Rows, Soak, Soaked, Tally
@@ -75,19 +75,25 @@ def _deployed(
             title = f"{n_sessions:,} sessions {what}: a study with ledgers and policies"
             say(f"soak: {title}")
             soaked = soak.run(n_sessions, deadly)
-            yield section(title, soaked, _kept(soak, parties, federation))
+            # A process that was started anew may have one connection more, or less, to each of the others.
+            n_connections = len(parties.joins) if deadly else 0
+            yield section(title, soaked, _kept(soak, parties, federation), FILES_LIMIT + n_connections)
 
 
 def _kept(soak: DeployedSoak, parties: Deployed, federation: Any) -> list[Figure]:
     """Put what parties have kept beside what each other, and the repository, have."""
     found = parties.audit()
     n_faults = sum(len(chain.faults) for chain in found.chains)
-    n_unlike = parties.unlike({record["session"] for record in federation.ledger})
+    n_unknown, n_alone = unlike(found, {record["session"] for record in federation.ledger})
     note = f"{len(found.sessions):,} sessions of {len(found.chains)} ledgers"
+    ends = "for each end of the coordinator one that nobody was told"
     return [
         Figure("faults in ledgers", "", float(n_faults), limit=0, note=note),
         Figure("disagreements between ledgers", "", float(len(found.disagreements)), limit=0),
-        Figure("sums that ledger and repository have not alike", "", float(n_unlike), limit=0),
+        Figure("sums in the repository and not in the ledger", "", float(n_unknown), limit=0),
+        Figure(
+            "sums in the ledger and not in the repository", "", float(n_alone), limit=soak.n_ends, note=ends
+        ),
         Figure("the longest return", "s", soak.longest_return, limit=RETURN_SECONDS),
     ]
 
@@ -129,7 +135,9 @@ def deaths(n_sessions: int, average: float, holders: list[str]) -> dict[int, Dea
     return fatal
 
 
-def section(title: str, soaked: Soaked, further: Sequence[Figure] = ()) -> Section:
+def section(
+    title: str, soaked: Soaked, further: Sequence[Figure] = (), files_limit: int = FILES_LIMIT
+) -> Section:
     """Put growth and ends of sessions, and further figures, beside their limits."""
     tally = soaked.tally
     ends = f"{sum(tally.sums.values()):,} right sums, {sum(tally.errors.values()):,} typed errors"
@@ -142,7 +150,7 @@ def section(title: str, soaked: Soaked, further: Sequence[Figure] = ()) -> Secti
         *further,
         Figure("the longest session", "s", tally.slowest, limit=SESSION_SECONDS),
         *(_growth(party, [one for one in grown if one[0].party == party]) for party in parties),
-        _files(grown),
+        _files(grown, files_limit),
         _most("threads", [(was.threads, now.threads, life.party) for life, was, now in grown], THREADS_LIMIT),
         *(_most(what, [(was, soaked.last[what], "")], 0) for what, was in soaked.first.items()),
     ]
@@ -159,13 +167,13 @@ def _growth(party: str, grown: Sequence[tuple[Life, Held, Held]]) -> Figure:
     return Figure(what, "% more", 100 * (now.resident / was.resident - 1), limit=GROWTH_LIMIT, note=note)
 
 
-def _files(grown: Sequence[tuple[Life, Held, Held]]) -> Figure:
+def _files(grown: Sequence[tuple[Life, Held, Held]], limit: int) -> Figure:
     """Return how many files more a process has open, of all the one that has most, and which."""
     life, was, now = max(grown, key=lambda one: one[2].files.total() - one[1].files.total())
     before, after = was.files.total(), now.files.total()
     which = f" ({_listed(now.files - was.files)})" if after > before else ""
     note = f"{before}, then {after}: {life.party}{which}"
-    return Figure("open files", "more", float(after - before), limit=FILES_LIMIT, note=note)
+    return Figure("open files", "more", float(after - before), limit=limit, note=note)
 
 
 def _most(what: str, counts: Sequence[tuple[int, int, str]], limit: int) -> Figure:

@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ import ray
 import tacit
 from numpy.typing import NDArray
 from ray._private import state, worker
+from ray._private.internal_api import node_stats
 from tacit.actors.events import Event, Result
 from tacit.actors.transport import WAITING_SECONDS
 from tacit.protocols.party import COORDINATOR
@@ -32,7 +33,6 @@ from . import memory
 from .lives import Life, Lives
 
 FAILURES = 2  # in a row, after which all parties start anew
-REFERENCE_SUMS = 5  # of which the least counts
 
 DRIVER, REPOSITORY = "the user's process", "the repository"
 
@@ -49,12 +49,6 @@ class Death(NamedTuple):
 def contribution(rows: Any, at: float) -> Rows:
     """Contribute numbers whose sum rounds, and depends on which session it is; rows are an array, or one column."""
     return np.asarray(np.cos(np.ravel(rows) + at))
-
-
-def references(_: Any) -> int:
-    """Count the objects of Ray that a holder's process refers to; what nobody refers to is collected first."""
-    gc.collect()
-    return _references()
 
 
 @dataclass
@@ -142,6 +136,7 @@ class Soak:
         """Run so many sessions, in some of which a process is killed."""
         self._tally, self._lives = Tally(), Lives(self._n_first)
         self._lives.meet(self._processes())
+        self._references()  # whose connection stays
         counts = []
         for number in range(1, n_sessions + 1):
             if number in deaths:
@@ -254,12 +249,13 @@ class Soak:
         """Look at every process and at Ray, when all parties are there and nothing is under way."""
         if not self._lives.alive.keys() >= {*self._rows, COORDINATOR}:
             self._bring_back()
-        n_references = min(int(self._federation.sum(references)) for _ in range(REFERENCE_SUMS))
-        self._n_sums += REFERENCE_SUMS
         gc.collect()
         time.sleep(WAITING_SECONDS + 1)
         self._lives.look()
-        return {**_held_by_ray(), "references that the holders hold": n_references}
+        return {**_held_by_ray(), "references that the parties hold": self._references()}
+
+    def _references(self) -> int:
+        return _held_by({self._lives.alive[party].process for party in (*self._rows, COORDINATOR)})
 
 
 def exact_sum(rows: Sequence[Rows], at: float) -> list[float]:
@@ -290,6 +286,13 @@ def _stored() -> int:
     in_all: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     left: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
     return int(in_all["object_store_memory"] - left["object_store_memory"])
+
+
+def _held_by(processes: Collection[int]) -> int:
+    """Return to how many objects and actors processes refer, as each tells Ray."""
+    [machine] = ray.nodes()  # type: ignore[no-untyped-call]
+    told = node_stats(machine["NodeManagerAddress"], machine["NodeManagerPort"])  # type: ignore[no-untyped-call]
+    return sum(len(each.object_refs) for each in told.core_workers_stats if each.pid in processes)
 
 
 def _references() -> int:

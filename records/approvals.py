@@ -62,7 +62,8 @@ class Request:
 
     def is_used_up(self, question: str) -> bool:
         """Whether this question would begin another run."""
-        return question == next(iter(self.used.values()), None) or len(self.used) >= self.sums
+        first = next(iter(self.used.values()), "")  # of earlier versions, after the definition
+        return (bool(first) and first.endswith(question)) or len(self.used) >= self.sums
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
@@ -113,7 +114,7 @@ class Approvals:
         asker : str
             Who asks.
         question : bytes
-            As of `release_memory.asked`: without the definition, as a model that was packed another way is no other.
+            As of `release_memory.query_of`: without the definition, as a model that was packed another way is no other.
 
         Raises
         ------

@@ -64,7 +64,7 @@ class RayPlace:
         Whether the coordinator's Ray has its dashboard, on this machine only, as ``ray job submit`` takes; it needs
         ``tacit[deploy]``.
     metrics : bool
-        Whether Ray exports metrics, with ``tacit[deploy]``: it tells them to whoever reaches this machine.
+        Whether the Ray that is started here exports metrics, with ``tacit[deploy]``: to whoever reaches this machine.
     """
 
     ip: str | None
@@ -259,11 +259,16 @@ def _ray(table: Table, folder: Path, is_own_machine: bool) -> RayPlace:
         raise table.problem(
             "the study has this party on another's machine, where that one starts Ray", "start"
         )
+    metrics = table.get("metrics", bool, False)
+    if metrics and not start:
+        raise table.problem(
+            "metrics are exported by the Ray of this machine, and it is not started here", "metrics"
+        )
     return RayPlace(
         ip=ip,
         start=start,
         certificates=None if certificates is None else folder / certificates,
         insecure=table.get("insecure", bool, False),
         dashboard=table.get("dashboard", bool, False),
-        metrics=table.get("metrics", bool, False),
+        metrics=metrics,
     )

@@ -163,7 +163,7 @@ def _repository(file: PartyFile) -> Check:
 
 def _question(file: PartyFile) -> Check:
     try:
-        file.study.model(file.policy.importable)
+        as_asked(file.study.model(file.policy.importable), file.study.privacy, file.study.cov_type)
     except TacitError as error:
         return Check("question", "not ready", str(error))
     return Check("question", "in order", f"a {file.study.analysis.kind} of {file.study.data!r}")

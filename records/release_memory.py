@@ -328,10 +328,10 @@ class ReleaseMemory:
 
 def question(invitation: Invitation) -> bytes:
     """Join what makes two questions the same: the model, and what it is asked."""
-    return invitation.definition + asked(invitation)
+    return invitation.definition + query_of(invitation)
 
 
-def asked(invitation: Invitation) -> bytes:
+def query_of(invitation: Invitation) -> bytes:
     """Join what makes two questions to one model the same: arrays, not the step's name.
 
     How large the values are is another question than what they sum to.

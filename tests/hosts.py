@@ -280,16 +280,11 @@ class Network:
     @contextlib.contextmanager
     def parted(self, some: Sequence[Host], others: Sequence[Host]) -> Iterator[None]:
         """Have some hosts not reach others, nor these them, while all are there."""
-        pairs = [(one, other) for one in some for other in others]
-        try:
-            for one, other in pairs:
+        with contextlib.ExitStack() as whole:
+            for one, other in [pair for a in some for b in others for pair in ((a, b), (b, a))]:
                 one.shun(other)
-                other.shun(one)
+                whole.callback(one.admit, other)
             yield
-        finally:
-            for one, other in pairs:
-                one.admit(other)
-                other.admit(one)
 
     def told_to_strangers(self, stranger: Host) -> dict[str, list[str]]:
         """Return what the open ports of each host answer, by its address, to who has no certificate and no token."""

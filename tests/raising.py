@@ -13,7 +13,7 @@ def with_the_rows(rows: Any) -> float:
     """Raise what shows every row."""
     shown = {column: rows[column].tolist() for column in rows}
     for value in map(float, rows["dose"]):
-        logging.getLogger("tacit").debug("a dose of %r", value)
+        logging.getLogger("analyst").warning("a dose of %r", value)
         sys.stdout.write(f"{value!r}\n")
         sys.__stderr__.write(f"{value!r}\n")  # type: ignore[union-attr]
         os.write(2, repr(value).encode())

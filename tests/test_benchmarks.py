@@ -272,7 +272,7 @@ def soaking(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Soaking]:
     federation = Soaking({f"site-{place}": np.array([place, 0.1]) for place in (1, 2, 3, 4)})
     monkeypatch.setattr(module, "_processes", lambda federation: federation.processes)
     monkeypatch.setattr(module, "_held_by_ray", dict)
-    monkeypatch.setattr(module, "references", lambda _: 1)
+    monkeypatch.setattr(module, "_held_by", len)
     monkeypatch.setattr(module, "WAITING_SECONDS", -1.0)
     monkeypatch.setattr(module.os, "kill", federation.kill)
     monkeypatch.setattr(lives, "LOOK_SECONDS", 0.0)
@@ -323,6 +323,61 @@ def test_sums_that_are_not_on_record_are_counted(soaking: tuple[Any, Any, Soakin
     soak.run(20, {})
     del federation.ledger[3:5]
     assert soak.run(20, {}).n_unrecorded == 2
+
+
+class Returning(Soaking):
+    """A federation whose parties come back by themselves: the coordinator looks for them now and then."""
+
+    @property
+    def absent(self) -> dict[str, str]:
+        gone = [name for name in (*self.rows, "coordinator", "the repository") if name not in self.processes]
+        self.start(*gone)
+        if "coordinator" in gone:
+            raise tacit.ClosedError
+        return dict.fromkeys(gone, "not there yet")
+
+    def kill(self, process: int, number: Any) -> None:
+        super().kill(process, number)
+        if self.killed[-1] == "coordinator":
+            del self.processes["the repository"]
+
+
+def test_a_deployed_soak_goes_on_until_sums_are_over_all_again(
+    soaking: tuple[Any, Any, Soaking], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _, simulated = soaking
+    federation, deployed = Returning(simulated.rows), benchmark("deployed_soak", monkeypatch)
+    monkeypatch.setattr(module.os, "kill", federation.kill)
+    monkeypatch.setattr(deployed, "LOOK_SECONDS", 0.0)
+    parties = SimpleNamespace(joins={"site-1": SimpleNamespace(pid=99)})
+    soak = deployed.DeployedSoak(
+        parties, federation, federation.rows, fewest=3, n_first=10, say=lambda _: None
+    )
+    deaths = {
+        number: module.Death([victim], 0.0)
+        for number, victim in ((12, "site-2"), (14, "coordinator"), (17, "the repository"))
+    }
+    tally = soak.run(30, deaths).tally
+    assert federation.killed == ["site-2", "coordinator", "the repository"]
+    assert tally.wrong == []
+    assert (tally.n_restarts, soak.n_ends) == (3, 1)
+    assert set(tally.sums) <= {3, 4}
+    assert tally.sums[4] >= 30 - 2
+    assert soak._lives.alive.keys() == {*federation.processes, "join of site-1"}
+    federation.left_out = {"site-3"}
+    monkeypatch.setattr(deployed, "RETURN_SECONDS", 0.05)
+    with pytest.raises(RuntimeError, match="not all parties are back"):
+        soak.run(30, {12: module.Death(["site-2"], 0.0)})
+
+
+def test_sums_that_ledger_and_repository_have_not_alike_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed = benchmark("deployed_soak", monkeypatch)
+    outcomes = {"a": "released", "b": "released", "c": None, "d": "refused"}
+    found = SimpleNamespace(
+        sessions={name: {"coordinator": {"outcome": outcome}} for name, outcome in outcomes.items()}
+    )
+    assert deployed.unlike(found, {"a", "b"}) == (0, 0)
+    assert deployed.unlike(found, {"a", "c", "e"}) == (1, 1)
 
 
 def test_processes_are_watched_by_their_own_age(monkeypatch: pytest.MonkeyPatch) -> None:

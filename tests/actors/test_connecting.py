@@ -96,6 +96,17 @@ def test_process_that_has_simulated_is_not_left_to_wait_for_parties_without_a_to
     assert len(connected) == (not is_refused)
 
 
+def test_certificates_that_the_environment_names_are_left_to_it(
+    study: Path, connected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where one starts Ray oneself."""
+    for name, value in environment(certificates(study.parent)).items():
+        monkeypatch.setenv(name, value)
+    (study.parent / "certificates").rename(study.parent / "elsewhere")
+    connect(study)
+    assert len(connected) == 1
+
+
 def test_ray_that_was_imported_without_the_certificates_is_refused(study: Path, connected: list[Any]) -> None:
     folder = certificates(study.parent)
     assert "ray" in sys.modules

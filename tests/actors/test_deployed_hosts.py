@@ -773,6 +773,49 @@ def test_silence_is_borne_longer_only_while_a_model_is_handed_out_for_the_first_
     loop.run(scene())
 
 
+def test_process_that_joined_anew_is_given_the_time_again_that_an_import_takes(
+    cluster: Cluster, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching_host, "SILENCE_SECONDS", 0.05)
+    other = GLM("count ~ 1", family="poisson").definition.canonical
+
+    async def scene() -> None:
+        async with cluster:
+            for name in ALL:
+                await cluster.join(name, policy='models = ["GLM"]')
+            await until(lambda: not cluster.lost)
+            host = cluster.host("coordinator")
+            await host.propose(other)
+            await cluster.end("north")
+            await until(lambda: cluster.lost == {"north"})
+            await cluster.join("north", policy='models = ["GLM"]')
+            await until(lambda: not cluster.lost)
+            north = cluster.handles["north"]
+            north.hangs |= {"ping", "propose", "present"}
+            proposing = asyncio.ensure_future(host.propose(other))
+            await asyncio.sleep(0.5)  # ten times what is borne otherwise
+            assert not cluster.lost
+            north.hangs.clear()
+            await proposing
+            assert not cluster.lost
+
+    loop.run(scene())
+
+
+def test_coordinator_is_there_even_if_the_studys_question_cannot_be_asked(
+    cluster: Cluster, loop: asyncio.Runner
+) -> None:
+    """Whoever asks is told why, and `doctor` says so."""
+    study = study_text(protocol=MASKING, rest="[analysis.privacy]\nepsilon = 1.0\ndelta = 1e-6\nclip = 1.0\n")
+
+    async def scene() -> None:
+        async with cluster:
+            await cluster.join("coordinator", study)
+            assert cluster.problems("coordinator").keys() == {"north", "east", "south"}
+
+    loop.run(scene())
+
+
 # The question
 
 

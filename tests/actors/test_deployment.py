@@ -238,9 +238,11 @@ def test_who_awaits_an_answer_does_other_things_while_the_head_of_ray_gives_none
 
             monkeypatch.setattr(finding, "party", party)
             asking = asyncio.ensure_future(asked.arun())
-            await looked_up.wait()
-            assert not asking.done()
-            plugged_in.set()
+            try:
+                await looked_up.wait()
+                assert not asking.done()
+            finally:
+                plugged_in.set()
             assert (await asking).nobs == 6
 
     loop.run(scene())

@@ -247,7 +247,7 @@ def test_a_network_that_falls_apart_is_told_in_time_and_forgotten_when_it_is_who
 
     deployed.wait_for(is_over_all)
     check_works(analyst.ask("run"))
-    deployed.check_records(analyst)
+    deployed.check_records(analyst, coordinator_ended=True)
 
 
 STRANGER = """
@@ -289,7 +289,6 @@ def test_without_token_and_certificate_a_process_gets_nothing(deployed: Deployed
         assert not stranger.stdout or stranger.stdout.startswith("out ")  # Ray tries for longer than that
 
 
-# Tries every port that is open to others, without a certificate, in TLS and in the clear; tells what answers it gets.
 def test_no_open_port_gives_anything_to_who_has_no_certificate(deployed: Deployed) -> None:
     """Ray's agent on each machine alone speaks HTTP in the clear, and asks for the token."""
     told = deployed.network.told_to_strangers(deployed.host("site-1"))
@@ -345,7 +344,7 @@ def secrets_of(deployed: Deployed, answer: dict[str, Any]) -> dict[str, bytes]:
 
 
 def test_the_ledgers_agree_and_the_repository_with_them(deployed: Deployed, analyst: Analyst) -> None:
-    deployed.check_records(analyst)
+    deployed.check_records(analyst, coordinator_ended=True)
 
 
 def test_a_study_that_differs_by_a_byte_is_refused(deployed: Deployed, analyst: Analyst) -> None:
@@ -381,6 +380,6 @@ def test_a_coordinators_machine_that_crashes_is_back_when_it_is_started(
         check_works(again.ask("run"))
         assert again.ask("save", name="rate")["version"] == before + 1  # nothing was lost
         assert again.ask("verify")["verified"]
-        deployed.check_records(again)
+        deployed.check_records(again, coordinator_ended=True)
     finally:
         again.close()

@@ -109,6 +109,22 @@ def test_a_log_on_a_full_disk_tells_no_more(
     assert SECRET not in said
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_where_nothing_can_be_written_a_party_goes_on(
+    package: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log is not worth a party."""
+
+    def no_space(_: LogFile) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LogFile, "flush", no_space)
+    monkeypatch.setattr(telemetry, "STANDARD_ERROR", os.open("/dev/full", os.O_WRONLY))
+    log_to(tmp_path, "north")
+    logging.getLogger("tacit.actors.data_holder").error("the contribution failed")
+    os.close(telemetry.STANDARD_ERROR)
+
+
 PRINTING = """
 import os, subprocess, sys, warnings
 from tacit.actors.telemetry import mute
@@ -126,7 +142,9 @@ raise ValueError("a row")
 
 @pytest.mark.parametrize("how", ["muted", "not muted"])
 def test_a_process_that_is_muted_shows_nothing_of_what_is_printed_in_it(how: str) -> None:
-    shown = subprocess.run([sys.executable, "-c", PRINTING, how], capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        [sys.executable, "-u", "-c", PRINTING, how], capture_output=True, text=True, check=False
+    )
     assert shown.returncode == 1
     assert shown.stdout.startswith("before\n")
     n_seen = (shown.stdout + shown.stderr).count("a row")
