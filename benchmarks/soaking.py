@@ -30,7 +30,7 @@ from tacit.actors.transport import WAITING_SECONDS
 from tacit.protocols.party import COORDINATOR
 
 from . import memory
-from .lives import Life, Lives
+from .lives import LOOK_SECONDS, LOOKS, Life, Lives
 
 FAILURES = 2  # in a row, after which all parties start anew
 
@@ -255,7 +255,13 @@ class Soak:
         return {**_held_by_ray(), "references that the parties hold": self._references()}
 
     def _references(self) -> int:
-        return _held_by({self._lives.alive[party].process for party in (*self._rows, COORDINATOR)})
+        """Count what the parties' processes refer to; of several looks the least counts, as pings are under way."""
+        parties = {self._lives.alive[party].process for party in (*self._rows, COORDINATOR)}
+        counts = []
+        for _ in range(LOOKS):
+            counts.append(_held_by(parties))
+            time.sleep(LOOK_SECONDS)
+        return min(counts)
 
 
 def exact_sum(rows: Sequence[Rows], at: float) -> list[float]:
