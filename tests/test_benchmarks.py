@@ -276,6 +276,7 @@ def soaking(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Soaking]:
     monkeypatch.setattr(module, "WAITING_SECONDS", -1.0)
     monkeypatch.setattr(module.os, "kill", federation.kill)
     monkeypatch.setattr(lives, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(lives, "held", lambda _: lives.Held(100.0, Counter(a=9), 5))
     return module, module.Soak(federation, federation.rows, 3, 10, lambda _: None), federation
 
