@@ -313,9 +313,8 @@ class DeployedCoordinator(CoordinatorCalls, DeployedHost):
         name, identity = self._file.party.name, self._file.identity
         self._coordinator = Coordinator(name, repository, identity, ledger=self._ledger())
         self._agreed: bytes | None = None
-        self._made: defaultdict[Peer, set[bytes]] = defaultdict(
-            set
-        )  # definitions that each process has made before
+        # Definitions whose models each process has made before: what they import is there.
+        self._made: defaultdict[Peer, set[bytes]] = defaultdict(set)
         return self._coordinator
 
     def _load(self) -> None:
