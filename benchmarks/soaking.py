@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,7 +24,6 @@ import ray
 import tacit
 from numpy.typing import NDArray
 from ray._private import state, worker
-from ray._private.internal_api import node_stats
 from tacit.actors.events import Event, Result
 from tacit.actors.transport import WAITING_SECONDS
 from tacit.protocols.party import COORDINATOR
@@ -136,7 +135,6 @@ class Soak:
         """Run so many sessions, in some of which a process is killed."""
         self._tally, self._lives = Tally(), Lives(self._n_first)
         self._lives.meet(self._processes())
-        self._references()  # whose connection stays
         counts = []
         for number in range(1, n_sessions + 1):
             if number in deaths:
@@ -256,10 +254,9 @@ class Soak:
 
     def _references(self) -> int:
         """Count what the parties' processes refer to; of several looks the least counts, as pings are under way."""
-        parties = {self._lives.alive[party].process for party in (*self._rows, COORDINATOR)}
         counts = []
         for _ in range(LOOKS):
-            counts.append(_held_by(parties))
+            counts.append(_held_by_parties(self._federation))
             time.sleep(LOOK_SECONDS)
         return min(counts)
 
@@ -294,11 +291,15 @@ def _stored() -> int:
     return int(in_all["object_store_memory"] - left["object_store_memory"])
 
 
-def _held_by(processes: Collection[int]) -> int:
-    """Return to how many objects and actors processes refer, as each tells Ray."""
-    [machine] = ray.nodes()  # type: ignore[no-untyped-call]
-    told = node_stats(machine["NodeManagerAddress"], machine["NodeManagerPort"])  # type: ignore[no-untyped-call]
-    return sum(len(each.object_refs) for each in told.core_workers_stats if each.pid in processes)
+def _held_by_parties(federation: Any) -> int:
+    """Return to how many objects the processes of the parties refer; what nobody refers to is collected first."""
+    asked = [host.__ray_call__.remote(_held) for host in federation._hosts().values()]
+    return sum(ray.get(asked))
+
+
+def _held(_: Any) -> int:
+    gc.collect()
+    return _references()
 
 
 def _references() -> int:

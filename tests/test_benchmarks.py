@@ -272,7 +272,7 @@ def soaking(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Soaking]:
     federation = Soaking({f"site-{place}": np.array([place, 0.1]) for place in (1, 2, 3, 4)})
     monkeypatch.setattr(module, "_processes", lambda federation: federation.processes)
     monkeypatch.setattr(module, "_held_by_ray", dict)
-    monkeypatch.setattr(module, "_held_by", len)
+    monkeypatch.setattr(module, "_held_by_parties", lambda federation: len(federation.rows))
     monkeypatch.setattr(module, "WAITING_SECONDS", -1.0)
     monkeypatch.setattr(module.os, "kill", federation.kill)
     monkeypatch.setattr(lives, "LOOK_SECONDS", 0.0)
