@@ -27,7 +27,7 @@ from ..records.ledger import Ledger, Outcome
 
 LOG_BYTES = 2**23
 LOGS_KEPT = 4
-STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
+STANDARD_OUTPUT, STANDARD_ERROR, NOWHERE = 1, 2, -1
 SECONDS = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
 
 
@@ -114,6 +114,13 @@ class LogFile(RotatingFileHandler):
         reason = error.strerror if isinstance(error, OSError) else type(error).__name__
         with contextlib.suppress(OSError):  # that may be as full
             os.write(self._error, f"a line of the log cannot be written: {reason}\n".encode())
+
+    def close(self) -> None:
+        """Close the file, and where it says what it cannot write."""
+        super().close()
+        with contextlib.suppress(OSError):  # it is closed already
+            os.close(self._error)
+        self._error = NOWHERE
 
 
 def log_to(folder: Path, party: str) -> None:

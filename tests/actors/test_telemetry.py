@@ -125,6 +125,17 @@ def test_where_nothing_can_be_written_a_party_goes_on(
     os.close(telemetry.STANDARD_ERROR)
 
 
+def test_a_log_that_is_closed_holds_nothing_open(tmp_path: Path) -> None:
+    before = os.dup(2)
+    os.close(before)
+    handler = LogFile(tmp_path / "log.jsonl")
+    handler.close()
+    handler.close()
+    after = os.dup(2)  # the lowest that is free
+    os.close(after)
+    assert after == before
+
+
 PRINTING = """
 import os, subprocess, sys, warnings
 from tacit.actors.telemetry import mute
