@@ -748,6 +748,13 @@ def test_holder_that_hangs_over_a_proposal_is_not_waited_for(
     loop.run(scene())
 
 
+async def join_all(cluster: Cluster) -> None:
+    """Have all join and be met; any GLM may be asked."""
+    for name in ALL:
+        await cluster.join(name, policy='models = ["GLM"]')
+    await until(lambda: not cluster.lost)
+
+
 def test_silence_is_borne_longer_only_while_a_model_is_handed_out_for_the_first_time(
     cluster: Cluster, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -757,9 +764,7 @@ def test_silence_is_borne_longer_only_while_a_model_is_handed_out_for_the_first_
 
     async def scene() -> None:
         async with cluster:
-            for name in ALL:
-                await cluster.join(name, policy='models = ["GLM"]')
-            await until(lambda: not cluster.lost)
+            await join_all(cluster)
             host, north = cluster.host("coordinator"), cluster.handles["north"]
             await host.propose(other)
             monkeypatch.setattr(watching_host, "SILENCE_SECONDS", 0.05)
@@ -781,9 +786,7 @@ def test_process_that_joined_anew_is_given_the_time_again_that_an_import_takes(
 
     async def scene() -> None:
         async with cluster:
-            for name in ALL:
-                await cluster.join(name, policy='models = ["GLM"]')
-            await until(lambda: not cluster.lost)
+            await join_all(cluster)
             host = cluster.host("coordinator")
             await host.propose(other)
             await cluster.end("north")
